@@ -1,0 +1,197 @@
+//! The port: what the rest of the host knows of an engine, whichever it is.
+//!
+//! Guarantee of every engine: **a task may run more than once, its result is recorded exactly once.**
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use compozy_interpreter::{Failure, RunState};
+use compozy_plan::plan::{Plan, Tool};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+/// Names an execution. Sorts by the time of its start.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct ExecutionId(pub String);
+
+impl std::fmt::Display for ExecutionId {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// A run to be started.
+#[derive(Debug, Clone)]
+pub struct StartRequest {
+    /// The definition; the run keeps it.
+    pub plan: Arc<Plan>,
+    /// Checked against the plan's schema by the engine before anything is written.
+    pub input: Value,
+    /// A second start with the same key answers the first one's id. At most 255 bytes.
+    pub idempotency_key: Option<String>,
+}
+
+/// An execution as it stands.
+#[derive(Debug, Clone)]
+pub struct Execution {
+    /// Its id.
+    pub id: ExecutionId,
+    /// The workflow's id.
+    pub workflow: String,
+    /// SHA-256 of the definition that it runs on.
+    pub definition: String,
+    /// Status, tasks, output.
+    pub state: RunState,
+    /// What the engine knows of each scheduled task, by key.
+    pub attempts: indexmap::IndexMap<String, TaskRecord>,
+    /// Events in its journal.
+    pub events: u64,
+}
+
+/// What an engine records of a scheduled task beside its result.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TaskRecord {
+    /// Attempts begun.
+    pub attempts: u32,
+    /// Who ran the last attempt.
+    pub ran: Option<Ran>,
+    /// When the last attempt began, in milliseconds since 1970.
+    pub started_at_ms: Option<u64>,
+    /// When the last attempt ended, in milliseconds since 1970.
+    pub ended_at_ms: Option<u64>,
+    /// When the next attempt begins, while one is due, in milliseconds since 1970.
+    pub next_attempt_at_ms: Option<u64>,
+    /// Why the last attempt failed, when another follows or none is left.
+    pub last_failure: Option<String>,
+}
+
+/// What executed an attempt, and what it cost.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ran {
+    /// The plugin's name.
+    pub plugin: String,
+    /// The plugin's version.
+    pub version: String,
+    /// SHA-256 of the plugin's component.
+    pub digest: String,
+    /// Fuel used (about one per WebAssembly instruction).
+    pub fuel: u64,
+    /// Time from call to answer, in microseconds.
+    pub wall_us: u64,
+}
+
+/// One attempt of one task, for a [`TaskExecutor`].
+#[derive(Debug, Clone)]
+pub struct TaskCall {
+    /// The execution.
+    pub execution: ExecutionId,
+    /// The task's key in it.
+    pub task: String,
+    /// What to call.
+    pub tool: Tool,
+    /// The rendered `with`.
+    pub input: Value,
+    /// Equal for all attempts of one task: `<execution>/<task>`.
+    pub idempotency_key: String,
+    /// From 1.
+    pub attempt: u32,
+    /// The attempt ends after this long; the engine enforces it by dropping the future.
+    pub timeout: Duration,
+}
+
+/// How an attempt ended.
+#[derive(Debug, Clone)]
+pub struct TaskReport {
+    /// The executor's answer, or why there is none.
+    pub result: Result<Value, Failure>,
+    /// Who answered; `None` when no plugin was reached.
+    pub ran: Option<Ran>,
+}
+
+/// Runs tasks for an engine. Dropping the future ends the attempt at once.
+#[async_trait::async_trait]
+pub trait TaskExecutor: Send + Sync + 'static {
+    /// Runs one attempt. Never panics, never blocks the thread for long.
+    async fn execute(&self, call: TaskCall) -> TaskReport;
+}
+
+/// What an engine tells to those who watch it. Best effort: a slow watcher misses some; the journal has all.
+#[derive(Debug, Clone)]
+pub enum Notice {
+    /// An execution began.
+    ExecutionStarted {
+        /// Which.
+        id: ExecutionId,
+        /// The workflow's id.
+        workflow: String,
+    },
+    /// A task ended (any type, not only scheduled ones).
+    TaskEnded {
+        /// Of which execution.
+        id: ExecutionId,
+        /// The task's key.
+        task: String,
+        /// The task's type.
+        kind: String,
+        /// How.
+        status: compozy_interpreter::Status,
+        /// Who ran it, for a scheduled task.
+        ran: Option<Ran>,
+        /// Attempts, for a scheduled task.
+        attempts: u32,
+    },
+    /// An attempt failed and another will follow.
+    AttemptFailed {
+        /// Of which execution.
+        id: ExecutionId,
+        /// The task's key.
+        task: String,
+        /// The attempt that failed, from 1.
+        attempt: u32,
+        /// Why.
+        failure: Failure,
+        /// The wait before the next one, in milliseconds.
+        retry_in_ms: u64,
+    },
+    /// An execution ended.
+    ExecutionEnded {
+        /// Which.
+        id: ExecutionId,
+        /// How.
+        status: compozy_interpreter::Status,
+    },
+}
+
+/// How an engine feels.
+#[derive(Debug, Clone, Serialize)]
+pub struct EngineHealth {
+    /// `embedded` or `temporal`.
+    pub engine: &'static str,
+    /// False while it cannot make anything durable.
+    pub writable: bool,
+    /// One sentence for a person, for example why it cannot write.
+    pub detail: String,
+    /// Runs that have not ended.
+    pub open_executions: u64,
+    /// Tasks that run now.
+    pub running_tasks: u64,
+}
+
+/// An engine.
+#[async_trait::async_trait]
+pub trait Engine: Send + Sync + 'static {
+    /// Starts a run and answers once that is durable. Cancel-safe: dropped, the run was either started whole or not at all.
+    async fn start(&self, request: StartRequest) -> Result<ExecutionId, crate::EngineError>;
+    /// An execution as it stands, `None` when there is none of this id.
+    async fn execution(&self, id: &ExecutionId) -> Result<Option<Execution>, crate::EngineError>;
+    /// Waits until an execution has ended. Cancel-safe.
+    async fn wait(&self, id: &ExecutionId) -> Result<Execution, crate::EngineError>;
+    /// Everything that happens from now on.
+    fn watch(&self) -> tokio::sync::broadcast::Receiver<Notice>;
+    /// How it feels. Does no I/O.
+    fn health(&self) -> EngineHealth;
+    /// Takes no more work, lets running attempts end for at most `drain`, and closes. Idempotent.
+    /// What was not done goes on at the next start.
+    async fn stop(&self, drain: Duration);
+}

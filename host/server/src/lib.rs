@@ -1,0 +1,1 @@
+//! compozy-server
