@@ -1,1 +1,56 @@
-fn main() {}
+//! `compozy-host`: the binary. Options, the wiring of engine and runtime, and the order of start and stop.
+//!
+//! - `args`, `exit`, `output`, `logging`, `signals`: what the process is to its caller
+//! - `builtins`, `project`, `executor`, `host`: what is put together
+//! - `serve`, `run`, `validate`, `executions`: one file per command
+
+mod args;
+mod builtins;
+mod executions;
+mod executor;
+mod exit;
+mod host;
+mod logging;
+mod output;
+mod progress;
+mod project;
+mod render;
+mod run;
+mod serve;
+mod signals;
+mod threads;
+mod validate;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use crate::args::{Cli, Command};
+use crate::exit::{Exit, Fatal};
+
+fn main() -> ExitCode {
+    let exit = dispatch(Cli::parse()).unwrap_or_else(|fatal| {
+        for problem in &fatal.problems {
+            output::say(problem);
+        }
+        fatal.exit
+    });
+    exit.into()
+}
+
+fn dispatch(cli: Cli) -> Result<Exit, Fatal> {
+    let Cli { host, serve, command } = cli;
+    if let (Some(option), Some(_)) = (serve.given(), &command) {
+        let problem = format!("`{option}` belongs to `serve`; write it after that command, or leave the command out");
+        return Err(Fatal::new(Exit::Usage, problem));
+    }
+    let default_log = if matches!(command, None | Some(Command::Serve(_))) { logging::SERVE_LOG } else { logging::COMMAND_LOG };
+    logging::start(host.log.as_deref(), default_log)?;
+    match command {
+        None => serve::serve(&host, &serve),
+        Some(Command::Serve(serve)) => serve::serve(&host, &serve),
+        Some(Command::Run(run)) => run::run(&host, &run),
+        Some(Command::Validate(validate)) => validate::validate(&host, &validate),
+        Some(Command::Executions(what)) => executions::look(&host, &what),
+    }
+}

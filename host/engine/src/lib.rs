@@ -1,8 +1,15 @@
 //! Engines: the port, the failure model, and the embedded engine.
+//!
+//! - [`port`] is all that the rest of the host knows of an engine.
+//! - [`error`] is why an engine refuses; every error has a stable code and a kind.
+//! - [`limits`] holds every bound with its unit.
+//! - [`local`] is the embedded engine: a journal in one SQLite file and nothing else.
 
+pub mod clock;
+pub mod error;
+pub mod limits;
+pub mod local;
 pub mod port;
 
-/// Why an engine refused.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum EngineError {}
+pub use clock::{Clock, SystemClock};
+pub use error::{EngineError, ErrorKind, Violation};

@@ -163,6 +163,32 @@ pub enum Notice {
     },
 }
 
+/// One event of an execution's journal.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct JournalRecord {
+    /// From 1, without gaps.
+    pub seq: u64,
+    /// When it was recorded, in milliseconds since 1970.
+    pub at_ms: u64,
+    /// The event.
+    pub event: Value,
+}
+
+/// One line of a list of executions.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct ExecutionSummary {
+    /// Its id.
+    pub id: ExecutionId,
+    /// The workflow's id.
+    pub workflow: String,
+    /// How it stands.
+    pub status: compozy_interpreter::Status,
+    /// Milliseconds since 1970.
+    pub started_at_ms: u64,
+    /// Milliseconds since 1970, once it ended.
+    pub ended_at_ms: Option<u64>,
+}
+
 /// How an engine feels.
 #[derive(Debug, Clone, Serialize)]
 pub struct EngineHealth {
@@ -185,6 +211,23 @@ pub trait Engine: Send + Sync + 'static {
     async fn start(&self, request: StartRequest) -> Result<ExecutionId, crate::EngineError>;
     /// An execution as it stands, `None` when there is none of this id.
     async fn execution(&self, id: &ExecutionId) -> Result<Option<Execution>, crate::EngineError>;
+    /// The recorded events of an execution, from the first. An error when there is none of this id.
+    async fn journal(&self, _id: &ExecutionId) -> Result<Vec<JournalRecord>, crate::EngineError> {
+        Err(crate::EngineError::NotSupported { engine: self.health().engine, operation: "show a journal" })
+    }
+    /// Executions, the latest start first, those that started before `before`; at most
+    /// [`crate::limits::LIST_MAX`].
+    async fn list(
+        &self,
+        _limit: usize,
+        _before: Option<&ExecutionId>,
+    ) -> Result<Vec<ExecutionSummary>, crate::EngineError> {
+        Err(crate::EngineError::NotSupported { engine: self.health().engine, operation: "list executions" })
+    }
+    /// Asks an execution to end, and answers once that is durable. No effect on one that has ended.
+    async fn cancel(&self, _id: &ExecutionId, _reason: String) -> Result<(), crate::EngineError> {
+        Err(crate::EngineError::NotSupported { engine: self.health().engine, operation: "cancel an execution" })
+    }
     /// Waits until an execution has ended. Cancel-safe.
     async fn wait(&self, id: &ExecutionId) -> Result<Execution, crate::EngineError>;
     /// Everything that happens from now on.

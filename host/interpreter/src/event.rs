@@ -16,6 +16,26 @@ impl std::fmt::Display for TaskKey {
     }
 }
 
+impl TaskKey {
+    /// The first visit of the task `id` in the list of `parent`; `None` is the workflow's own list.
+    pub(crate) fn of(parent: Option<&Self>, id: &str) -> Self {
+        match parent {
+            Some(parent) => Self(format!("{parent}/{id}")),
+            None => Self(id.to_owned()),
+        }
+    }
+
+    /// The child of a collection for its n-th item.
+    pub(crate) fn item(&self, at: usize) -> Self {
+        Self(format!("{self}[{at}]"))
+    }
+
+    /// The n-th visit, from 1, of a task, given the key of its first.
+    pub(crate) fn visit(&self, visit: u32) -> Self {
+        if visit <= 1 { self.clone() } else { Self(format!("{self}#{visit}")) }
+    }
+}
+
 /// Why a task or a run failed.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Failure {
@@ -95,6 +115,7 @@ pub enum Event {
 /// Something to be done, in order, after the event and the new state are durable.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
+#[expect(clippy::large_enum_variant, reason = "nearly every command is of the large variant")]
 pub enum Command {
     /// Run a task: any number of attempts, one [`Event::TaskCompleted`] or [`Event::TaskFailed`].
     ScheduleTask {

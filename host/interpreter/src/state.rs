@@ -1,5 +1,8 @@
 //! The state of a run: a plain value that an engine stores and hands back.
 
+use std::sync::LazyLock;
+
+use compozy_plan::plan::Task;
 use indexmap::IndexMap;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -33,6 +36,20 @@ pub enum Status {
 }
 
 impl Status {
+    /// The name as JSON and templates have it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Pending => "PENDING",
+            Self::Running => "RUNNING",
+            Self::Waiting => "WAITING",
+            Self::Paused => "PAUSED",
+            Self::Success => "SUCCESS",
+            Self::Failed => "FAILED",
+            Self::TimedOut => "TIMED_OUT",
+            Self::Canceled => "CANCELED",
+        }
+    }
+
     /// True when nothing more can happen.
     pub fn is_terminal(self) -> bool {
         matches!(self, Self::Success | Self::Failed | Self::TimedOut | Self::Canceled)
@@ -62,6 +79,12 @@ pub struct RunState {
     pub failure: Option<Failure>,
     /// Every task that the run came to, in the order in which it came to them.
     pub tasks: IndexMap<TaskKey, TaskState>,
+    /// How often the run came to a task, by the key of its first visit, for those that it came to more than once.
+    #[serde(default, skip_serializing_if = "IndexMap::is_empty")]
+    pub visits: IndexMap<TaskKey, u32>,
+    /// The size of the values kept so far, in bytes; bounded by [`crate::limits::RUN_BYTES_MAX`].
+    #[serde(default)]
+    pub bytes: usize,
 }
 
 /// A task of a run.
@@ -90,9 +113,42 @@ pub struct TaskState {
     /// Why it failed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failure: Option<Failure>,
-    /// What a collection or composite needs to go on; `null` for the others.
-    #[serde(default, skip_serializing_if = "Value::is_null")]
-    pub progress: Value,
+    /// The task's place in its list of the plan; for the child of a collection, the item's place.
+    #[serde(default)]
+    pub at: usize,
+    /// What a collection needs to go on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub progress: Option<CollectionProgress>,
+}
+
+/// How far a collection got.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct CollectionProgress {
+    /// The items that the filter kept. Empty again once the collection ended: nothing can ask for them any more.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub items: Vec<Value>,
+    /// How many items the filter kept.
+    pub count: usize,
+    /// How many items the filter left out.
+    pub skipped: usize,
+    /// Children begun. Item `started` is next.
+    pub started: usize,
+    /// Children that have begun and not ended.
+    pub running: usize,
+    /// Children that succeeded.
+    pub succeeded: usize,
+    /// The failed child with the lowest place so far.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub first_failure: Option<ChildFailure>,
+}
+
+/// A child that failed.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ChildFailure {
+    /// The child's item.
+    pub at: usize,
+    /// Why, with a message that names the task.
+    pub failure: Failure,
 }
 
 impl RunState {
@@ -109,7 +165,72 @@ impl RunState {
             output: None,
             failure: None,
             tasks: IndexMap::new(),
+            visits: IndexMap::new(),
+            bytes: 0,
         }
+    }
+
+    /// The tasks that were scheduled and have not been answered, in the order in which they were scheduled.
+    pub fn scheduled(&self) -> impl Iterator<Item = (&TaskKey, &TaskState)> {
+        self.tasks.iter().filter(|(_, task)| task.is_scheduled())
+    }
+
+    /// How often the run came to a task, given the key of its first visit.
+    pub(crate) fn visits_of(&self, first: &TaskKey) -> u32 {
+        match self.visits.get(first) {
+            Some(visits) => *visits,
+            None => u32::from(self.tasks.contains_key(first)),
+        }
+    }
+
+    /// The key of the latest visit of a task, given the key of its first.
+    pub(crate) fn latest(&self, first: &TaskKey) -> TaskKey {
+        first.visit(self.visits_of(first))
+    }
+}
+
+static NO_ARGUMENTS: LazyLock<Value> = LazyLock::new(|| Value::Object(serde_json::Map::new()));
+
+/// The arguments of a task that has none.
+pub(crate) fn no_arguments() -> &'static Value {
+    &NO_ARGUMENTS
+}
+
+impl TaskState {
+    /// A task that begins now.
+    pub(crate) fn begun(task: &Task, parent: Option<TaskKey>, at: usize, with: Value, now_ms: u64) -> Self {
+        Self {
+            id: task.id.clone(),
+            kind: task.kind.name().to_owned(),
+            parent,
+            status: Status::Running,
+            started_at_ms: now_ms,
+            ended_at_ms: None,
+            with,
+            output: None,
+            failure: None,
+            at,
+            progress: None,
+        }
+    }
+
+    /// Ends the task. No template can ask for the items of a collection that ended, so they go.
+    pub(crate) fn end(&mut self, status: Status, now_ms: u64) {
+        self.status = status;
+        self.ended_at_ms = Some(now_ms);
+        if let Some(progress) = &mut self.progress {
+            progress.items = Vec::new();
+        }
+    }
+
+    /// The rendered `with`; an empty object when the task has none.
+    pub fn arguments(&self) -> &Value {
+        if self.with.is_null() { no_arguments() } else { &self.with }
+    }
+
+    /// True while an executor works on the task.
+    pub fn is_scheduled(&self) -> bool {
+        self.status == Status::Running && self.kind == "basic"
     }
 }
 

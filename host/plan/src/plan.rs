@@ -37,6 +37,48 @@ pub struct Plan {
     pub outputs: Option<Template>,
 }
 
+/// Why a stored plan cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum PlanError {
+    /// The plan was made by another version.
+    #[error("the plan has format {found} and this version reads format {PLAN_FORMAT}; compile the workflow file again")]
+    Format {
+        /// The plan's format.
+        found: u64,
+    },
+    /// The text is not a plan.
+    #[error("the stored plan cannot be read: {0}")]
+    Invalid(#[from] serde_json::Error),
+}
+
+impl Plan {
+    /// The plan as JSON, always the same text for the same plan.
+    pub fn to_json(&self) -> String {
+        serde_json::to_string(self).expect("a plan has only text keys and finite numbers")
+    }
+
+    /// Reads a plan that [`Plan::to_json`] wrote.
+    pub fn from_json(json: &str) -> Result<Self, PlanError> {
+        let value: Value = serde_json::from_str(json)?;
+        match value.get("format").and_then(Value::as_u64) {
+            Some(found) if found != u64::from(PLAN_FORMAT) => Err(PlanError::Format { found }),
+            _ => Ok(serde_json::from_value(value)?),
+        }
+    }
+
+    /// SHA-256 of [`Plan::to_json`] in hexadecimal: names the definition that a run is bound to.
+    pub fn digest(&self) -> String {
+        use std::fmt::Write;
+
+        use sha2::{Digest, Sha256};
+        let mut text = String::with_capacity(64);
+        for byte in Sha256::digest(self.to_json()) {
+            write!(text, "{byte:02x}").expect("writing to a text cannot fail");
+        }
+        text
+    }
+}
+
 /// What templates see of the project.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ProjectInfo {

@@ -1,1 +1,24 @@
-//! compozy-server
+//! The HTTP side of the host: routes under `/api/v0`, and errors as problem documents with stable codes.
+//!
+//! It knows the engine by its port and the rest of the host by [`HostInfo`]; it knows neither SQL nor WebAssembly.
+//!
+//! # Layout
+//! - [`router`] and `routes/`: one file per resource
+//! - [`problem`]: the table of error codes, and how an error becomes an answer
+//! - `guard`: what surrounds every route (concurrency, time, panics); `body`: how JSON is read
+//! - [`serve()`]: connections, their limits and a graceful stop
+//! - [`view`]: an execution as a document, also for the command line
+
+mod body;
+mod guard;
+pub mod limits;
+pub mod problem;
+mod routes;
+mod serve;
+mod state;
+pub mod time;
+pub mod view;
+
+pub use routes::{API, router};
+pub use serve::serve;
+pub use state::{AppState, HostHealth, HostInfo, Lifecycle, Workflows};

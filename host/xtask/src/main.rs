@@ -1,1 +1,144 @@
-fn main() {}
+//! `cargo xtask`: everything that a developer or CI does with this repository, by one program.
+//!
+//! It depends on none of the host's crates, so that it is compiled in seconds and works while they do not.
+
+#![expect(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "a command-line program: results on stdout, progress on stderr"
+)]
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::{Args, Parser, Subcommand};
+
+mod bench;
+mod build;
+mod demo;
+mod guests;
+mod process;
+mod progress;
+mod setup;
+mod suites;
+mod tidy;
+mod workspace;
+
+use workspace::Workspace;
+
+/// Sets up, builds, tests and measures compozy-host.
+///
+/// `cargo xtask demo` and `cargo xtask test` need no other command before them: each does what is missing.
+#[derive(Debug, Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask", max_term_width = 120)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Makes this machine able to build plugins (the Rust target wasm32-wasip2).
+    ///
+    /// Tries `rustup target add wasm32-wasip2`. Where that is refused and Debian's newer Rust packages can be had, builds
+    /// the target's standard library from their sources, once. Quiet and offline when there is nothing to do.
+    Setup,
+    /// Builds the plugins, then the host with the built-in plugins in it.
+    ///
+    /// Each plugin's component is put beside its plugin.toml as <name>.wasm. The host is <target>/debug/compozy-host, or
+    /// <target>/release/compozy-host with --release.
+    Build(BuildArgs),
+    /// Runs examples/weather from nothing, without network or any service.
+    ///
+    /// Sets up and builds what is missing first. The last line on standard output is
+    /// `demo: SUCCESS exec=<id> tasks=<n> wall_ms=<n>`, where tasks counts the tasks that ended well;
+    /// otherwise it begins with `demo: FAILED` and the exit code is not 0.
+    Demo,
+    /// Runs every test suite, tidy included.
+    ///
+    /// Sets up and builds what is missing first. The last line is `N passed, N failed` (and `, N skipped` when tests were
+    /// ignored), summed over all suites; each check of tidy counts as one test.
+    Test,
+    /// Checks formatting, lints, dependency directions, licences, duplicates, file sizes and purity.
+    Tidy(TidyArgs),
+    /// Measures, each value against a baseline of the same run.
+    #[command(subcommand)]
+    Bench(Bench),
+}
+
+#[derive(Debug, Args)]
+struct BuildArgs {
+    /// Optimise the host for use; takes several minutes more.
+    #[arg(long)]
+    release: bool,
+}
+
+#[derive(Debug, Args)]
+struct TidyArgs {
+    /// First let cargo correct what it can: formatting, and lints with a sure remedy.
+    #[arg(long, conflicts_with = "quick")]
+    fix: bool,
+    /// Only the checks that compile nothing; takes seconds.
+    #[arg(long)]
+    quick: bool,
+}
+
+#[derive(Debug, Subcommand)]
+enum Bench {
+    /// What a plugin costs: compiling, loading, instantiating, calling, and stores against plain SQL.
+    Plugin(BenchArgs),
+}
+
+#[derive(Debug, Args)]
+struct BenchArgs {
+    /// One JSON object per line: {measure, value, unit, baseline, ratio}.
+    #[arg(long)]
+    json: bool,
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    match run(&cli.command) {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(command: &Command) -> Result<ExitCode> {
+    let workspace = Workspace::load()?;
+    match command {
+        Command::Setup => setup::guest_toolchain(&workspace).map(|_| ExitCode::SUCCESS),
+        Command::Build(args) => {
+            let toolchain = setup::guest_toolchain(&workspace)?;
+            let host = build::everything(&workspace, &toolchain, args.release)?;
+            progress::note(&format!("the host is {}", host.display()));
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Demo => Ok(demo::run(&workspace)),
+        Command::Test => Ok(suites::run(&workspace)),
+        Command::Tidy(args) => {
+            if args.fix {
+                tidy::fix(&workspace)?;
+            }
+            Ok(tidy::run(&workspace, args.quick))
+        }
+        Command::Bench(Bench::Plugin(args)) => bench::plugin(&workspace, args.json),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_declaration_is_consistent_and_every_command_has_help() {
+        Cli::command().debug_assert();
+        for command in Cli::command().get_subcommands() {
+            assert!(command.get_about().is_some(), "{}", command.get_name());
+        }
+    }
+}

@@ -1,0 +1,207 @@
+//! The command line.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand};
+
+/// Where a host listens when it is not told otherwise: only this machine can reach it.
+pub(crate) const LISTEN: &str = "127.0.0.1:5001";
+/// Where a host keeps its data when it is not told otherwise.
+pub(crate) const DATA_DIR: &str = ".compozy";
+/// Running tasks have this long to end after the first signal.
+const DRAIN: &str = "10s";
+
+/// Runs durable YAML workflows whose tasks and stores are sandboxed WebAssembly components.
+///
+/// Without a command it serves HTTP, like `serve`. It needs no configuration and no other service.
+#[derive(Debug, Parser)]
+#[command(name = "compozy-host", version, after_help = crate::exit::help(), max_term_width = 120)]
+pub(crate) struct Cli {
+    #[command(flatten)]
+    pub(crate) host: HostArgs,
+    #[command(flatten)]
+    pub(crate) serve: ServeArgs,
+    #[command(subcommand)]
+    pub(crate) command: Option<Command>,
+}
+
+/// Options of every command that needs plugins or data.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct HostArgs {
+    /// A folder with one folder per plugin (`plugin.toml` and a `.wasm`); may be repeated.
+    /// A plugin takes the place of the built-in of its name.
+    #[arg(long, value_name = "DIR", global = true)]
+    pub(crate) plugins: Vec<PathBuf>,
+    /// Where the journal, the plugins' databases and compiled code are kept.
+    #[arg(long, value_name = "DIR", global = true, default_value = DATA_DIR)]
+    pub(crate) data_dir: PathBuf,
+    /// What to log on standard error, for example `debug` or `info,compozy_engine=debug`.
+    #[arg(long, value_name = "FILTER", global = true, env = "COMPOZY_LOG")]
+    pub(crate) log: Option<String>,
+}
+
+/// Options of `serve`.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct ServeArgs {
+    /// Address and port; port 0 takes a free one. The line `listening http://...` on standard output names it.
+    /// [default: 127.0.0.1:5001]
+    #[arg(long, value_name = "ADDRESS")]
+    listen: Option<String>,
+    /// The folder with `compozy.yaml` or workflow files. [default: the current folder]
+    #[arg(long, value_name = "DIR")]
+    project: Option<PathBuf>,
+    /// After SIGTERM or Ctrl-C, running tasks have this long to end; a second signal ends at once.
+    #[arg(long, value_name = "TIME", value_parser = duration, default_value = DRAIN)]
+    pub(crate) drain: Duration,
+}
+
+impl ServeArgs {
+    /// The address to listen on.
+    pub(crate) fn listen(&self) -> &str {
+        self.listen.as_deref().unwrap_or(LISTEN)
+    }
+    /// The project's folder.
+    pub(crate) fn project(&self) -> PathBuf {
+        self.project.clone().unwrap_or_else(|| PathBuf::from("."))
+    }
+    /// The first option that was given, for commands that have no use for it.
+    pub(crate) fn given(&self) -> Option<&'static str> {
+        self.listen.as_ref().map(|_| "--listen").or_else(|| self.project.as_ref().map(|_| "--project"))
+    }
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Serves HTTP until it is stopped (also what happens without a command).
+    Serve(ServeArgs),
+    /// Runs one workflow in the foreground and prints its output.
+    Run(RunArgs),
+    /// Checks a project or a workflow file and prints every problem.
+    Validate(ValidateArgs),
+    /// Looks into the journal of a data folder, whether a host works on it or not.
+    #[command(subcommand)]
+    Executions(Executions),
+}
+
+/// Options of `run`.
+#[derive(Debug, Args)]
+pub(crate) struct RunArgs {
+    /// A project folder or a workflow file.
+    pub(crate) path: PathBuf,
+    /// Which workflow, when the project has several.
+    #[arg(long, value_name = "ID")]
+    pub(crate) workflow: Option<String>,
+    /// The input: JSON, `@FILE`, or `-` for standard input.
+    #[arg(long, value_name = "JSON", default_value = "{}")]
+    pub(crate) input: String,
+    /// Print one JSON document on standard output instead of text.
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// Show no progress on standard error.
+    #[arg(long, short)]
+    pub(crate) quiet: bool,
+    /// Stop waiting after this long, for example `90s` or `10m`.
+    #[arg(long, value_name = "TIME", value_parser = duration)]
+    pub(crate) timeout: Option<Duration>,
+}
+
+/// Options of `validate`.
+#[derive(Debug, Args)]
+pub(crate) struct ValidateArgs {
+    /// A project folder or a workflow file.
+    pub(crate) path: PathBuf,
+    /// Print one JSON document on standard output instead of text.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// What to look at in a journal.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Executions {
+    /// Every execution, the newest first.
+    List {
+        /// Print one JSON document instead of text.
+        #[arg(long)]
+        json: bool,
+    },
+    /// One execution with its tasks.
+    Show {
+        /// The execution's id.
+        id: String,
+        /// Print one JSON document instead of text.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Every record of one execution's journal, one per line.
+    Journal {
+        /// The execution's id.
+        id: String,
+        /// Print one JSON document per line instead of text.
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+/// A number with `ms`, `s`, `m` or `h`; without a unit, seconds.
+fn duration(text: &str) -> Result<Duration, String> {
+    let split = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let (number, unit) = text.split_at(split);
+    let factor = match unit {
+        "ms" => 1,
+        "s" | "" => 1_000,
+        "m" => 60_000,
+        "h" => 3_600_000,
+        _ => return Err(format!("`{unit}` is no unit of time; use ms, s, m or h, for example `90s`")),
+    };
+    let number: u64 = number.parse().map_err(|_| format!("`{text}` is no time; write for example `90s`"))?;
+    number.checked_mul(factor).map(Duration::from_millis).ok_or_else(|| format!("`{text}` is too long"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_declaration_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn durations() {
+        for (text, expected) in [
+            ("90s", Some(90_000)),
+            ("5", Some(5_000)),
+            ("250ms", Some(250)),
+            ("10m", Some(600_000)),
+            ("1h", Some(3_600_000)),
+            ("", None),
+            ("s", None),
+            ("-1s", None),
+            ("1d", None),
+            ("99999999999999999h", None),
+        ] {
+            assert_eq!(duration(text).ok(), expected.map(Duration::from_millis), "{text}");
+        }
+    }
+
+    #[test]
+    fn shared_options_stand_before_or_after_the_command() {
+        for line in ["compozy-host --plugins p --data-dir d run x", "compozy-host run x --plugins p --data-dir d"] {
+            let cli = Cli::try_parse_from(line.split(' ')).expect(line);
+            assert_eq!(cli.host.plugins, [PathBuf::from("p")], "{line}");
+            assert_eq!(cli.host.data_dir, PathBuf::from("d"), "{line}");
+        }
+    }
+
+    #[test]
+    fn without_a_command_it_takes_the_options_of_serve() {
+        let cli = Cli::try_parse_from(["compozy-host", "--plugins", "./plugins"]).expect("parses");
+        assert!(cli.command.is_none());
+        assert_eq!(cli.serve.listen(), LISTEN);
+        assert_eq!(cli.host.data_dir, PathBuf::from(DATA_DIR));
+        assert_eq!(cli.serve.drain, Duration::from_secs(10));
+    }
+}

@@ -1,0 +1,133 @@
+//! Connects the engine to the runtime: an attempt of a task becomes a call of a plugin, on the guests' own threads.
+
+use std::sync::Arc;
+
+use compozy_engine::port::{Ran, TaskCall, TaskExecutor, TaskReport};
+use compozy_interpreter::Failure;
+use compozy_runtime::runtime::{self, CallFailure, TaskResponse};
+use compozy_runtime::{CallError, Retry, Runtime, TaskRequest};
+use serde_json::Value;
+use tokio::runtime::Handle;
+use tokio::task::JoinHandle;
+
+/// Runs the engine's tasks on plugins.
+pub(crate) struct PluginExecutor {
+    runtime: Arc<Runtime>,
+    guests: Handle,
+}
+
+impl PluginExecutor {
+    pub(crate) fn new(runtime: Arc<Runtime>, guests: Handle) -> Self {
+        Self { runtime, guests }
+    }
+}
+
+#[async_trait::async_trait]
+impl TaskExecutor for PluginExecutor {
+    async fn execute(&self, call: TaskCall) -> TaskReport {
+        let request = match request(call) {
+            Ok(request) => request,
+            Err(failure) => return TaskReport { result: Err(failure), ran: None },
+        };
+        let runtime = Arc::clone(&self.runtime);
+        let mut task = AbortOnDrop(self.guests.spawn(async move { runtime.execute(request).await }));
+        match (&mut task.0).await {
+            Ok(answered) => report(answered),
+            Err(error) => {
+                // Either the threads of the guests are going away, or the runtime has a defect.
+                let failure = if error.is_panic() {
+                    tracing::error!(code = "PLUGIN_INTERNAL", "the call of a plugin panicked");
+                    Failure::permanent("PLUGIN_INTERNAL", "the call met a defect of the host; its log has the details")
+                } else {
+                    Failure::transient(CallError::Stopping.code(), CallError::Stopping.to_string())
+                };
+                TaskReport { result: Err(failure), ran: None }
+            }
+        }
+    }
+}
+
+/// The engine ends an attempt by dropping its future; the call on the other side must end with it.
+struct AbortOnDrop<T>(JoinHandle<T>);
+
+impl<T> Drop for AbortOnDrop<T> {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+fn request(call: TaskCall) -> Result<TaskRequest, Failure> {
+    let bytes = |value: &Value| {
+        serde_json::to_vec(value).map_err(|error| Failure::permanent("PLUGIN_INTERNAL", format!("a value cannot be written: {error}")))
+    };
+    Ok(TaskRequest {
+        input: bytes(&call.input)?,
+        config: bytes(&call.tool.config)?,
+        plugin: call.tool.plugin,
+        action: call.tool.action,
+        execution_id: call.execution.0,
+        task: call.task,
+        idempotency_key: call.idempotency_key,
+        attempt: call.attempt,
+        timeout: call.timeout,
+    })
+}
+
+fn report(answered: Result<TaskResponse, CallFailure>) -> TaskReport {
+    match answered {
+        Ok(response) => TaskReport { result: Ok(response.output), ran: Some(ran(&response.ran)) },
+        Err(failed) => TaskReport { result: Err(failure(&failed.error)), ran: failed.ran.as_ref().map(ran) },
+    }
+}
+
+fn ran(ran: &runtime::Ran) -> Ran {
+    Ran {
+        plugin: ran.plugin.name.clone(),
+        version: ran.plugin.version.clone(),
+        digest: ran.plugin.digest.clone(),
+        fuel: ran.fuel,
+        wall_us: u64::try_from(ran.wall.as_micros()).unwrap_or(u64::MAX),
+    }
+}
+
+fn failure(error: &CallError) -> Failure {
+    let (retryable, retry_after_ms) = match error.retry() {
+        Retry::Never => (false, None),
+        Retry::Later { after } => (true, after.map(|wait| u64::try_from(wait.as_millis()).unwrap_or(u64::MAX))),
+    };
+    Failure {
+        code: error.code().to_owned(),
+        message: error.to_string(),
+        retryable,
+        retry_after_ms,
+        details: error.details().unwrap_or(Value::Null),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use compozy_runtime::{Identity, Limit, LimitHit, TaskFailure};
+
+    use super::*;
+
+    #[test]
+    fn a_failure_keeps_code_facts_and_whether_to_try_again() {
+        let plugin = Arc::new(Identity { name: "p".into(), version: "1.0.0".into(), digest: "d".repeat(64) });
+        let hit = |limit| CallError::Limit { plugin: plugin.clone(), hit: LimitHit { limit, used: 2, allowed: 1 } };
+        let fuel = failure(&hit(Limit::Fuel));
+        assert_eq!((fuel.code.as_str(), fuel.retryable), ("PLUGIN_LIMIT", false));
+        assert_eq!((&fuel.details["limit"], &fuel.details["used"]), (&"fuel".into(), &2.into()));
+        assert!(failure(&hit(Limit::CallTimeoutMs)).retryable, "what was waited for may answer the next time");
+        let task = CallError::Task(TaskFailure {
+            code: "BUSY".into(),
+            message: "later".into(),
+            details: None,
+            retry: Retry::Later { after: Some(Duration::from_millis(1_500)) },
+        });
+        let task = failure(&task);
+        assert_eq!((task.code.as_str(), task.retryable, task.retry_after_ms), ("BUSY", true, Some(1_500)));
+        assert_eq!(task.details, Value::Null);
+    }
+}

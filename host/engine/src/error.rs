@@ -1,0 +1,277 @@
+//! Why an engine refuses.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::port::ExecutionId;
+
+/// What kind of refusal it is: who can do something about it. The text of an error is never looked at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ErrorKind {
+    /// The request is wrong; the caller must change it.
+    InvalidRequest,
+    /// The request is larger than a limit.
+    TooLarge,
+    /// There is no such thing.
+    NotFound,
+    /// The request contradicts an earlier one.
+    Conflict,
+    /// Too much at once; the same request can succeed later.
+    Busy,
+    /// The engine cannot make anything durable now; the same request can succeed later.
+    Unavailable,
+    /// The engine does not do this.
+    NotSupported,
+    /// The operator must do something: the file or the folder cannot be used as it is.
+    Operator,
+    /// A defect of the host.
+    Internal,
+}
+
+/// One place of an input that does not fit its schema.
+pub use compozy_plan::schema::Violation;
+
+/// Why an engine refused.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum EngineError {
+    /// The input does not fit the workflow's schema.
+    #[error("the input does not fit workflow `{workflow}`: {}", list(.violations))]
+    InvalidInput {
+        /// The workflow.
+        workflow: String,
+        /// At least one.
+        violations: Vec<Violation>,
+    },
+    /// Something is larger than its limit.
+    #[error("{what} has {used} bytes, at most {allowed} bytes are allowed")]
+    PayloadTooLarge {
+        /// What, for a person.
+        what: String,
+        /// Its size, in bytes.
+        used: usize,
+        /// The limit, in bytes.
+        allowed: usize,
+    },
+    /// The idempotency key is empty or too long.
+    #[error("the idempotency key has {used} bytes, 1 to {allowed} bytes are allowed")]
+    IdempotencyKeyLength {
+        /// Its size, in bytes.
+        used: usize,
+        /// The limit, in bytes.
+        allowed: usize,
+    },
+    /// The idempotency key was used for another request.
+    #[error(
+        "the idempotency key `{key}` was used before with another workflow or input, for execution {execution}; \
+         use a new key for a new request"
+    )]
+    IdempotencyKeyReused {
+        /// The key.
+        key: String,
+        /// The execution that it named first.
+        execution: ExecutionId,
+    },
+    /// There is no execution of this id.
+    #[error("there is no execution `{id}`")]
+    ExecutionNotFound {
+        /// The id.
+        id: ExecutionId,
+    },
+    /// Too many requests wait already.
+    #[error(
+        "{operations} requests with {bytes} bytes wait to be written, at most {operations_max} requests with \
+         {bytes_max} bytes may; try again in {} ms", .retry_after.as_millis()
+    )]
+    QueueFull {
+        /// Requests that wait.
+        operations: usize,
+        /// The limit.
+        operations_max: usize,
+        /// What they hold, in bytes.
+        bytes: usize,
+        /// The limit, in bytes.
+        bytes_max: usize,
+        /// When to try again.
+        retry_after: Duration,
+    },
+    /// The engine is about to stop, or has stopped.
+    #[error("the engine is stopping and takes no more work; try again after its restart")]
+    Stopping,
+    /// The disk is full, read-only, or fails. Nothing was written; works again when the disk does.
+    #[error("cannot {action} in `{}`: {reason}; nothing was written, try again when the disk can be written", .folder.display())]
+    StorageUnavailable {
+        /// The data folder.
+        folder: PathBuf,
+        /// What was tried.
+        action: &'static str,
+        /// What the system says.
+        reason: String,
+    },
+    /// Another host owns the data folder.
+    #[error(
+        "the data folder `{}` is in use by another host{}; stop it or choose another folder",
+        .folder.display(), pid_text(*.pid)
+    )]
+    DataFolderInUse {
+        /// The data folder.
+        folder: PathBuf,
+        /// The other host's process, if it said so.
+        pid: Option<u32>,
+    },
+    /// The journal was written by a newer version.
+    #[error(
+        "the journal `{}` has format {found}, this version reads up to {supported}; use the newer compozy-host that wrote it",
+        .path.display()
+    )]
+    JournalTooNew {
+        /// The file.
+        path: PathBuf,
+        /// Its format.
+        found: i64,
+        /// The newest that this version reads.
+        supported: i64,
+    },
+    /// The journal cannot be read.
+    #[error("the journal `{}` cannot be read: {reason}; restore a backup or move the file away", .path.display())]
+    JournalCorrupt {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        reason: String,
+    },
+    /// One execution cannot be read or taken further; the others are fine.
+    #[error("the execution cannot be read: {reason}")]
+    ExecutionUnreadable {
+        /// What is wrong.
+        reason: String,
+    },
+    /// SQLite does not take a setting that durability rests on.
+    #[error("the journal `{}` refuses `{setting} = {wanted}`, it has {found}: this disk or file system cannot hold a durable journal", .path.display())]
+    SettingRefused {
+        /// The file.
+        path: PathBuf,
+        /// The pragma.
+        setting: &'static str,
+        /// The value that was set.
+        wanted: String,
+        /// The value that was read back.
+        found: String,
+    },
+    /// An option makes no sense.
+    #[error("{0}")]
+    InvalidOption(String),
+    /// This engine does not do it.
+    #[error("the {engine} engine cannot {operation}")]
+    NotSupported {
+        /// The engine.
+        engine: &'static str,
+        /// What was asked.
+        operation: &'static str,
+    },
+    /// A defect of the host. The request had no effect.
+    #[error("internal error of the engine: {0}")]
+    Internal(String),
+}
+
+impl EngineError {
+    /// Stable, upper case: the same in HTTP, in the command line and in logs.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::InvalidInput { .. } => "INVALID_INPUT",
+            Self::PayloadTooLarge { .. } => "PAYLOAD_TOO_LARGE",
+            Self::IdempotencyKeyLength { .. } => "IDEMPOTENCY_KEY_LENGTH",
+            Self::IdempotencyKeyReused { .. } => "IDEMPOTENCY_KEY_REUSED",
+            Self::ExecutionNotFound { .. } => "EXECUTION_NOT_FOUND",
+            Self::QueueFull { .. } => "QUEUE_FULL",
+            Self::Stopping => "STOPPING",
+            Self::StorageUnavailable { .. } => "STORAGE_UNAVAILABLE",
+            Self::DataFolderInUse { .. } => "DATA_FOLDER_IN_USE",
+            Self::JournalTooNew { .. } => "JOURNAL_TOO_NEW",
+            Self::JournalCorrupt { .. } => "JOURNAL_CORRUPT",
+            Self::ExecutionUnreadable { .. } => "EXECUTION_UNREADABLE",
+            Self::SettingRefused { .. } => "JOURNAL_SETTING_REFUSED",
+            Self::InvalidOption(_) => "INVALID_OPTION",
+            Self::NotSupported { .. } => "NOT_SUPPORTED",
+            Self::Internal(_) => "INTERNAL",
+        }
+    }
+
+    /// Who can do something about it.
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Self::InvalidInput { .. } | Self::IdempotencyKeyLength { .. } => ErrorKind::InvalidRequest,
+            Self::PayloadTooLarge { .. } => ErrorKind::TooLarge,
+            Self::IdempotencyKeyReused { .. } => ErrorKind::Conflict,
+            Self::ExecutionNotFound { .. } => ErrorKind::NotFound,
+            Self::QueueFull { .. } => ErrorKind::Busy,
+            Self::Stopping | Self::StorageUnavailable { .. } => ErrorKind::Unavailable,
+            Self::DataFolderInUse { .. }
+            | Self::JournalTooNew { .. }
+            | Self::JournalCorrupt { .. }
+            | Self::ExecutionUnreadable { .. }
+            | Self::SettingRefused { .. }
+            | Self::InvalidOption(_) => ErrorKind::Operator,
+            Self::NotSupported { .. } => ErrorKind::NotSupported,
+            Self::Internal(_) => ErrorKind::Internal,
+        }
+    }
+
+    /// True when the same request can succeed later without anybody changing it.
+    pub fn retryable(&self) -> bool {
+        matches!(self.kind(), ErrorKind::Busy | ErrorKind::Unavailable)
+    }
+
+    /// When to try again, for a retryable error.
+    pub fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::QueueFull { retry_after, .. } => Some(*retry_after),
+            Self::Stopping | Self::StorageUnavailable { .. } => Some(Duration::from_secs(5)),
+            _ => None,
+        }
+    }
+}
+
+fn list(violations: &[Violation]) -> String {
+    violations.iter().map(Violation::to_string).collect::<Vec<_>>().join("; ")
+}
+
+fn pid_text(pid: Option<u32>) -> String {
+    pid.map_or_else(String::new, |pid| format!(" (process {pid})"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn messages_name_value_limit_and_remedy() {
+        let full = EngineError::QueueFull {
+            operations: 3,
+            operations_max: 2,
+            bytes: 10,
+            bytes_max: 100,
+            retry_after: Duration::from_millis(1500),
+        };
+        assert_eq!(
+            full.to_string(),
+            "3 requests with 10 bytes wait to be written, at most 2 requests with 100 bytes may; try again in 1500 ms"
+        );
+        assert!(full.retryable());
+        let used = EngineError::DataFolderInUse { folder: "/data".into(), pid: Some(7) };
+        assert_eq!(
+            used.to_string(),
+            "the data folder `/data` is in use by another host (process 7); stop it or choose another folder"
+        );
+        assert!(!used.retryable());
+        let input = EngineError::InvalidInput {
+            workflow: "w".into(),
+            violations: vec![
+                Violation { path: "/city".into(), message: "is missing".into() },
+                Violation { path: String::new(), message: "has too many keys".into() },
+            ],
+        };
+        assert_eq!(input.to_string(), "the input does not fit workflow `w`: at `/city`: is missing; has too many keys");
+    }
+}

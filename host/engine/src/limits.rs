@@ -1,0 +1,67 @@
+//! Every limit of the engine, with its unit.
+
+use std::time::Duration;
+
+/// One input, output or set of arguments, as JSON, in bytes.
+pub const PAYLOAD_BYTES_MAX: usize = 1024 * 1024;
+/// One definition (a plan as JSON), in bytes.
+pub const DEFINITION_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// A failure as it is recorded, in bytes: a longer message is cut, larger details are left out.
+pub const FAILURE_BYTES_MAX: usize = 16 * 1024;
+/// The reason of a request to end a run, in bytes.
+pub const REASON_BYTES_MAX: usize = 4096;
+/// An idempotency key, in bytes.
+pub const IDEMPOTENCY_KEY_BYTES_MAX: usize = 255;
+
+/// Starts and requests that wait for the writer.
+pub const SUBMIT_OPS_MAX: usize = 1024;
+/// What those hold together, in bytes.
+pub const SUBMIT_BYTES_MAX: usize = 32 * 1024 * 1024;
+/// When to come back after the queue was full.
+pub const SUBMIT_RETRY_AFTER: Duration = Duration::from_secs(1);
+
+/// Operations of one commit.
+pub const BATCH_OPS_MAX: usize = 512;
+/// What the operations of one commit hold together, in bytes (one more operation may go over it).
+pub const BATCH_BYTES_MAX: usize = 4 * 1024 * 1024;
+
+/// Events of one run.
+pub const RUN_EVENTS_MAX: u64 = 50_000;
+/// Events of one run, together, as JSON, in bytes.
+pub const RUN_BYTES_MAX: u64 = 50 * 1024 * 1024;
+
+/// Events after which a run is due for a snapshot.
+pub const SNAPSHOT_EVENTS: u64 = 64;
+/// Bytes of events after which a run is due for a snapshot.
+pub const SNAPSHOT_BYTES: u64 = 256 * 1024;
+/// Events after which a snapshot is taken, however large it is.
+pub const SNAPSHOT_EVENTS_MAX: u64 = 4096;
+
+/// Runs kept in memory between their events.
+pub const CACHED_RUNS_MAX: usize = 10_000;
+/// What those hold together, in bytes of their journals.
+pub const CACHED_BYTES_MAX: u64 = 64 * 1024 * 1024;
+/// Definitions kept in memory.
+pub const CACHED_DEFINITIONS_MAX: usize = 128;
+
+/// Attempts that run at once, when the operator says nothing.
+pub const CONCURRENCY_DEFAULT: usize = 64;
+/// Attempts that may run at once.
+pub const CONCURRENCY_MAX: usize = 1024;
+
+/// Notices that a slow watcher may be behind before it misses some.
+pub const WATCH_NOTICES_MAX: usize = 4096;
+/// Rows of one answer of a list.
+pub const LIST_MAX: usize = 1000;
+
+/// The size at which the write-ahead log is copied into the journal file, in pages of 4 KiB.
+pub const WAL_PAGES: u32 = 4000;
+/// What the write-ahead log is cut to after it was larger, in bytes.
+pub const WAL_BYTES_MAX: u64 = 64 * 1024 * 1024;
+
+const _: () = assert!(PAYLOAD_BYTES_MAX < BATCH_BYTES_MAX);
+const _: () = assert!(BATCH_BYTES_MAX < SUBMIT_BYTES_MAX);
+const _: () = assert!(BATCH_OPS_MAX <= SUBMIT_OPS_MAX);
+const _: () = assert!(FAILURE_BYTES_MAX < PAYLOAD_BYTES_MAX);
+const _: () = assert!(SNAPSHOT_EVENTS < SNAPSHOT_EVENTS_MAX && SNAPSHOT_EVENTS_MAX < RUN_EVENTS_MAX);
+const _: () = assert!(CONCURRENCY_DEFAULT <= CONCURRENCY_MAX);

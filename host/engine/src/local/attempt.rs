@@ -1,0 +1,140 @@
+//! One attempt: a future that cannot outlive its time, cannot panic the engine, and always reports.
+
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::Duration;
+
+use compozy_interpreter::Failure;
+use compozy_plan::plan::{TaskPolicy, Tool};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use tokio::task::AbortHandle;
+
+use super::queue::{AttemptEnd, Report};
+use super::request::json_bytes;
+use super::retry::{self, Bound};
+use super::shared::{Shared, add};
+use crate::port::{ExecutionId, TaskCall, TaskReport};
+
+/// What is called, as the journal keeps it.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(super) struct Call {
+    pub(super) tool: Tool,
+    pub(super) input: Value,
+    pub(super) policy: TaskPolicy,
+}
+
+/// An attempt whose beginning is durable.
+#[derive(Debug, Clone)]
+pub(super) struct Launch {
+    pub(super) task: i64,
+    pub(super) run: i64,
+    pub(super) execution: ExecutionId,
+    pub(super) key: String,
+    pub(super) attempt: u32,
+    /// Attempts that failed before.
+    pub(super) failed: u32,
+    pub(super) deadline_ms: Option<u64>,
+    pub(super) call: Arc<Call>,
+    pub(super) limit_ms: u64,
+    pub(super) bound: Bound,
+}
+
+/// Begins an attempt.
+pub(super) fn spawn(shared: &Arc<Shared>, launch: &Launch) -> AbortHandle {
+    add(&shared.counters.attempts, 1);
+    shared.live.send_modify(|live| *live += 1);
+    let mut guard = Guard { shared: Arc::clone(shared), task: launch.task, attempt: launch.attempt, reported: false };
+    let call = TaskCall {
+        execution: launch.execution.clone(),
+        task: launch.key.clone(),
+        tool: launch.call.tool.clone(),
+        input: launch.call.input.clone(),
+        idempotency_key: format!("{}/{}", launch.execution, launch.key),
+        attempt: launch.attempt,
+        timeout: Duration::from_millis(launch.limit_ms),
+    };
+    let launch = launch.clone();
+    let task = shared.runtime.spawn(async move {
+        let executor = Arc::clone(&guard.shared.executor);
+        let timeout = call.timeout;
+        let key = call.task.clone();
+        // The executor's future is gone when this ends, so nothing of the attempt runs after its report.
+        let ended = tokio::time::timeout(timeout, catch_panic(executor.execute(call))).await;
+        let report = match ended {
+            Ok(Ok(report)) => report,
+            Ok(Err(panic)) => failed(panicked(&key, &panic)),
+            Err(_elapsed) => failed(retry::timed_out(&key, launch.attempt, &launch.call.policy, launch.bound)),
+        };
+        guard.report(AttemptEnd::Answered(Box::new(report)));
+    });
+    task.abort_handle()
+}
+
+fn failed(failure: Failure) -> TaskReport {
+    TaskReport { result: Err(failure), ran: None }
+}
+
+fn panicked(task: &str, panic: &str) -> Failure {
+    Failure::permanent("TASK_PANICKED", format!("the executor of task `{task}` panicked: {panic}"))
+}
+
+/// Runs a future and turns a panic into its text.
+async fn catch_panic<T>(future: impl Future<Output = T>) -> Result<T, String> {
+    let mut future = std::pin::pin!(future);
+    std::future::poll_fn(move |cx| {
+        // After a panic the future is not polled again, so nobody sees what it left half done.
+        match std::panic::catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(cx))) {
+            Ok(Poll::Pending) => Poll::Pending,
+            Ok(Poll::Ready(value)) => Poll::Ready(Ok(value)),
+            Err(panic) => Poll::Ready(Err(panic_text(panic.as_ref()))),
+        }
+    })
+    .await
+}
+
+/// What a panic said.
+pub(super) fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
+    panic
+        .downcast_ref::<&str>()
+        .map(|text| (*text).to_owned())
+        .or_else(|| panic.downcast_ref::<String>().cloned())
+        .unwrap_or_else(|| "without a message".to_owned())
+}
+
+/// Reports even when the attempt's future is dropped.
+struct Guard {
+    shared: Arc<Shared>,
+    task: i64,
+    attempt: u32,
+    reported: bool,
+}
+
+impl Guard {
+    fn report(&mut self, end: AttemptEnd) {
+        self.reported = true;
+        let bytes = match &end {
+            AttemptEnd::Answered(report) => report.result.as_ref().map_or_else(json_bytes, json_bytes),
+            AttemptEnd::Lost => 0,
+        };
+        self.shared.queue.report(Report { task: self.task, attempt: self.attempt, end, bytes });
+    }
+}
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        if !self.reported {
+            // Dropped by us (the writer then knows better), by the end of the runtime, or by a panic in the
+            // destructor of the executor's future.
+            let end = if std::thread::panicking() {
+                let failure = Failure::permanent("TASK_PANICKED", "the executor panicked when its call was dropped");
+                AttemptEnd::Answered(Box::new(failed(failure)))
+            } else {
+                AttemptEnd::Lost
+            };
+            self.report(end);
+        }
+        self.shared.live.send_modify(|live| *live -= 1);
+    }
+}

@@ -1,0 +1,281 @@
+//! The embedded engine: a journal in one SQLite file, and nothing else to install.
+//!
+//! - `writer` is the one thread that writes: group commit, dispatch, retries. `ops` and `tx` are its operations.
+//! - `runs` holds runs in memory and reads them back: snapshot, then tail through the interpreter.
+//! - `queue` is the way in; `attempt` runs one attempt and reports; `retry` judges the report.
+//! - `reader` answers questions on connections that cannot write.
+//! - `file`, `schema` and `lock` are the file, its format and its owner.
+//!
+//! **A task may run more than once, its result is recorded exactly once.** An attempt begins after its row is durable;
+//! its end counts only while the row still belongs to that attempt and that owner. After a crash the tasks whose
+//! attempts were lost are attempted again, with the next attempt number and the same idempotency key; a lost attempt
+//! does not count as a failed one.
+
+mod attempt;
+mod cache;
+mod file;
+mod lock;
+mod ops;
+mod queue;
+mod reader;
+mod request;
+mod retry;
+mod runs;
+mod schema;
+mod shared;
+mod tx;
+mod view;
+mod writer;
+
+use std::path::PathBuf;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use tokio::runtime::Handle;
+use tokio::sync::{broadcast, oneshot};
+
+pub use self::shared::Stats;
+pub use self::view::JournalView;
+
+use self::file::JournalFile;
+use self::lock::OwnerLock;
+use self::queue::{QueueLimits, Request};
+use self::reader::Readers;
+use self::request::Definitions;
+use self::shared::{Phase, Shared};
+use self::writer::Writer;
+use crate::clock::{Clock, SystemClock};
+use crate::port::{
+    Engine, EngineHealth, Execution, ExecutionId, ExecutionSummary, JournalRecord, Notice, StartRequest, TaskExecutor,
+};
+use crate::{EngineError, limits};
+
+/// The name of this engine.
+const ENGINE: &str = "embedded";
+
+/// How long a stop waits for executors that do not let go of their thread.
+const ABORT_MAX: Duration = Duration::from_secs(5);
+
+/// What an embedded engine needs.
+#[derive(Clone)]
+pub struct LocalOptions {
+    /// Where the journal is; created when it is missing. One host at a time.
+    pub data_dir: PathBuf,
+    /// Runs the tasks.
+    pub executor: Arc<dyn TaskExecutor>,
+    /// Tells the time.
+    pub clock: Arc<dyn Clock>,
+    /// Attempts that run at once, 1 to [`limits::CONCURRENCY_MAX`].
+    pub concurrency: usize,
+    /// Runs the attempts; `None` is the runtime in which the engine is opened.
+    pub runtime: Option<Handle>,
+    /// Requests that may wait for the writer.
+    pub queue_operations: usize,
+    /// What those may hold together, in bytes.
+    pub queue_bytes: usize,
+}
+
+impl LocalOptions {
+    /// The defaults, on the machine's clock.
+    pub fn new(data_dir: impl Into<PathBuf>, executor: Arc<dyn TaskExecutor>) -> Self {
+        Self {
+            data_dir: data_dir.into(),
+            executor,
+            clock: Arc::new(SystemClock),
+            concurrency: limits::CONCURRENCY_DEFAULT,
+            runtime: None,
+            queue_operations: limits::SUBMIT_OPS_MAX,
+            queue_bytes: limits::SUBMIT_BYTES_MAX,
+        }
+    }
+}
+
+/// The embedded engine. Dropped without [`Engine::stop`], it ends at once and goes on at the next open.
+pub struct LocalEngine {
+    shared: Arc<Shared>,
+    readers: Arc<Readers>,
+    definitions: Definitions,
+    writer: Mutex<Option<JoinHandle<()>>>,
+}
+
+impl LocalEngine {
+    /// Opens or creates the journal, takes over what an earlier owner left, and goes on with it.
+    ///
+    /// Blocks for a few disk operations.
+    pub fn open(options: LocalOptions) -> Result<Self, EngineError> {
+        let LocalOptions { data_dir, executor, clock, concurrency, runtime, queue_operations, queue_bytes } = options;
+        if concurrency == 0 || concurrency > limits::CONCURRENCY_MAX {
+            return Err(EngineError::InvalidOption(format!(
+                "the concurrency is {concurrency}, 1 to {} attempts are allowed",
+                limits::CONCURRENCY_MAX
+            )));
+        }
+        let runtime = match runtime {
+            Some(runtime) => runtime,
+            None => Handle::try_current().map_err(|_outside| {
+                EngineError::InvalidOption("the engine needs a tokio runtime to run tasks in".to_owned())
+            })?,
+        };
+        let lock = OwnerLock::acquire(&data_dir)?;
+        let file = JournalFile::new(&data_dir);
+        let queue = QueueLimits { operations: queue_operations.max(1), bytes: queue_bytes };
+        let shared = Arc::new(Shared::new(queue, clock, executor, runtime.clone()));
+        let writer = Writer::open(Arc::clone(&shared), file.clone(), lock, concurrency)?;
+        let readers = Readers::open(file, runtime)?;
+        let writer = std::thread::Builder::new()
+            .name("journal-writer".to_owned())
+            .spawn({
+                let last = WriterGone(Arc::clone(&shared));
+                // Dropped after the writer has closed the journal and freed the folder, also when it panicked.
+                move || {
+                    let _last = last;
+                    writer.run();
+                }
+            })
+            .map_err(|e| EngineError::Internal(format!("the journal's writer cannot begin: {e}")))?;
+        Ok(Self { shared, readers, definitions: Definitions::default(), writer: Mutex::new(Some(writer)) })
+    }
+
+    /// What was counted since the engine was opened.
+    pub fn stats(&self) -> Stats {
+        self.shared.stats()
+    }
+
+    /// Takes an execution through its journal again, from the first event, and compares with what is known of it.
+    /// `None`: they are equal; otherwise what differs first.
+    pub async fn verify(&self, id: &ExecutionId) -> Result<Option<String>, EngineError> {
+        self.readers.verify(id).await
+    }
+
+    /// Submits a request and waits for its answer, which comes after the commit.
+    async fn ask<T>(
+        &self,
+        request: impl FnOnce(oneshot::Sender<Result<T, EngineError>>) -> Request,
+    ) -> Result<T, EngineError> {
+        if self.shared.draining() {
+            return Err(EngineError::Stopping);
+        }
+        let (reply, answer) = oneshot::channel();
+        self.shared.queue.submit(request(reply))?;
+        answer.await.map_err(|_writer_gone| EngineError::Stopping)?
+    }
+
+    fn shut_down(&self) {
+        self.shared.draining.store(true, Ordering::Release);
+        self.shared.queue.shutdown();
+        self.readers.close();
+    }
+
+    fn join(&self) {
+        let writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if writer.is_some_and(|writer| writer.join().is_err()) {
+            tracing::error!("the journal's writer panicked");
+        }
+    }
+}
+
+/// Leaves nobody waiting for a writer that is no more.
+struct WriterGone(Arc<Shared>);
+
+impl Drop for WriterGone {
+    fn drop(&mut self) {
+        self.0.draining.store(true, Ordering::Release);
+        self.0.queue.shutdown();
+        loop {
+            let rest = self.0.queue.drain(Some(Instant::now()));
+            if rest.requests.is_empty() && rest.reports.is_empty() {
+                break;
+            }
+            rest.requests.into_iter().for_each(|request| request.refuse(EngineError::Stopping));
+        }
+        self.0.phase.send_replace(Phase::Stopped);
+    }
+}
+
+#[async_trait::async_trait]
+impl Engine for LocalEngine {
+    async fn start(&self, request: StartRequest) -> Result<ExecutionId, EngineError> {
+        let start = request::check(&self.definitions, request, self.shared.clock.now_ms())?;
+        self.ask(|reply| Request::Start { start: Box::new(start), reply }).await
+    }
+
+    async fn execution(&self, id: &ExecutionId) -> Result<Option<Execution>, EngineError> {
+        self.readers.execution(id).await
+    }
+
+    async fn journal(&self, id: &ExecutionId) -> Result<Vec<JournalRecord>, EngineError> {
+        self.readers.journal(id).await
+    }
+
+    async fn list(&self, limit: usize, before: Option<&ExecutionId>) -> Result<Vec<ExecutionSummary>, EngineError> {
+        self.readers.list(limit, before).await
+    }
+
+    async fn cancel(&self, id: &ExecutionId, reason: String) -> Result<(), EngineError> {
+        if reason.len() > limits::REASON_BYTES_MAX {
+            return Err(EngineError::PayloadTooLarge {
+                what: "the reason".to_owned(),
+                used: reason.len(),
+                allowed: limits::REASON_BYTES_MAX,
+            });
+        }
+        let id = id.clone();
+        self.ask(|reply| Request::Cancel { id, reason, reply }).await
+    }
+
+    async fn wait(&self, id: &ExecutionId) -> Result<Execution, EngineError> {
+        let waiter = self.shared.waiter(id);
+        let mut phase = self.shared.phase.subscribe();
+        loop {
+            let ended = waiter.ended.notified();
+            tokio::pin!(ended);
+            // From here on no end is missed, so the state is read after it.
+            ended.as_mut().enable();
+            if self.readers.has_ended(id).await? {
+                let execution = self.execution(id).await?;
+                return execution.ok_or_else(|| EngineError::ExecutionNotFound { id: id.clone() });
+            }
+            tokio::select! {
+                () = ended => {}
+                _ = phase.wait_for(|phase| *phase == Phase::Stopped) => return Err(EngineError::Stopping),
+            }
+        }
+    }
+
+    fn watch(&self) -> broadcast::Receiver<Notice> {
+        self.shared.notices.subscribe()
+    }
+
+    fn health(&self) -> EngineHealth {
+        self.shared.health()
+    }
+
+    async fn stop(&self, drain: Duration) {
+        self.shared.draining.store(true, Ordering::Release);
+        self.shared.queue.wake();
+        let mut phase = self.shared.phase.subscribe();
+        let drained = tokio::time::timeout(drain, phase.wait_for(|phase| *phase >= Phase::Drained)).await.is_ok();
+        if !drained {
+            tracing::warn!("tasks still ran after the drain; they are attempted again at the next start");
+        }
+        self.shut_down();
+        // The sender lives in `shared`, so neither wait can fail.
+        drop(phase.wait_for(|phase| *phase == Phase::Stopped).await);
+        let mut live = self.shared.live.subscribe();
+        drop(tokio::time::timeout(ABORT_MAX, live.wait_for(|live| *live == 0)).await);
+        self.join();
+    }
+}
+
+impl Drop for LocalEngine {
+    fn drop(&mut self) {
+        self.shut_down();
+        // The writer waits for nothing but the disk.
+        self.join();
+    }
+}
+
+#[cfg(test)]
+mod tests;

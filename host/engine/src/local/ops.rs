@@ -1,0 +1,294 @@
+//! The operations of a transaction: what callers ask, what attempts report, what is due, and who is next.
+
+use std::sync::Arc;
+
+use compozy_interpreter::{Event, Failure, Status, TaskKey};
+use rusqlite::OptionalExtension as _;
+
+use super::attempt::{Call, Launch};
+use super::request::Start;
+use super::retry::{self, Bound, Verdict, attempt_bound, judge};
+use super::runs::{Fault, Hot, Runs};
+use super::tx::{Effect, Ended, Tx, clamp, failure_text, to_json};
+use crate::EngineError;
+use crate::port::{ExecutionId, Notice, Ran, TaskReport};
+
+/// Writes a run and its first event. The same key answers the first run.
+pub(super) fn start(tx: &mut Tx<'_>, runs: &mut Runs, start: &Start) -> Result<ExecutionId, Fault> {
+    if let Some(known) = known_start(tx, start)? {
+        return Ok(known);
+    }
+    let definition = definition_row(tx, start)?;
+    let Event::Started { now_ms, .. } = &start.event else { unreachable!("a start carries the event of a start") };
+    let plan = &start.definition.plan;
+    let mut hot = Hot::new(0, start.id.clone(), start.definition.digest.clone(), Arc::clone(plan));
+    tx.conn
+        .prepare_cached(
+            "INSERT INTO run(execution, definition, workflow, behaviour, status, started_at_ms)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+        )?
+        .execute((&start.id.0, definition, &plan.workflow, hot.state.behaviour, Status::Running.name(), *now_ms))?;
+    hot.row = tx.conn.last_insert_rowid();
+    if let Some(idempotency) = &start.idempotency {
+        tx.conn.prepare_cached("INSERT INTO idempotency(key, request, run) VALUES (?1, ?2, ?3)")?.execute((
+            &idempotency.key,
+            &idempotency.request,
+            hot.row,
+        ))?;
+    }
+    tx.effects.push(Effect::RunStarted);
+    tx.notice(|| Notice::ExecutionStarted { id: start.id.clone(), workflow: plan.workflow.clone() });
+    tx.record(&mut hot, start.event.clone(), None)?;
+    runs.put(hot);
+    Ok(start.id.clone())
+}
+
+fn known_start(tx: &Tx<'_>, start: &Start) -> Result<Option<ExecutionId>, Fault> {
+    let Some(idempotency) = &start.idempotency else { return Ok(None) };
+    let known: Option<(String, String)> = tx
+        .conn
+        .prepare_cached("SELECT i.request, r.execution FROM idempotency i JOIN run r ON r.id = i.run WHERE i.key = ?1")?
+        .query_row([&idempotency.key], |row| Ok((row.get(0)?, row.get(1)?)))
+        .optional()?;
+    match known {
+        None => Ok(None),
+        Some((request, execution)) if request == idempotency.request => Ok(Some(ExecutionId(execution))),
+        Some((_, execution)) => Err(Fault::Refused(EngineError::IdempotencyKeyReused {
+            key: idempotency.key.clone(),
+            execution: ExecutionId(execution),
+        })),
+    }
+}
+
+fn definition_row(tx: &Tx<'_>, start: &Start) -> Result<i64, Fault> {
+    let known: Option<i64> = tx
+        .conn
+        .prepare_cached("SELECT id FROM definition WHERE digest = ?1")?
+        .query_row([&start.definition.digest], |row| row.get(0))
+        .optional()?;
+    if let Some(row) = known {
+        return Ok(row);
+    }
+    tx.conn.prepare_cached("INSERT INTO definition(digest, first_used_at_ms, body) VALUES (?1, ?2, ?3)")?.execute((
+        &start.definition.digest,
+        tx.now_ms,
+        &start.definition.body,
+    ))?;
+    Ok(tx.conn.last_insert_rowid())
+}
+
+/// Asks a run to end.
+pub(super) fn cancel(tx: &mut Tx<'_>, runs: &mut Runs, id: &ExecutionId, reason: &str) -> Result<(), Fault> {
+    let Some(row) = tx.find_run(id)? else {
+        return Err(Fault::Refused(EngineError::ExecutionNotFound { id: id.clone() }));
+    };
+    let mut hot = runs.take(tx.conn, row)?;
+    let event = Event::CancelRequested { now_ms: tx.event_time(&hot), reason: reason.to_owned() };
+    tx.record(&mut hot, event, None)?;
+    runs.put(hot);
+    Ok(())
+}
+
+/// Records the end of an attempt, if it is still the task's current one.
+pub(super) fn attempt_ended(
+    tx: &mut Tx<'_>,
+    runs: &mut Runs,
+    launch: &Launch,
+    report: TaskReport,
+) -> Result<(), Fault> {
+    let TaskReport { result, ran } = report;
+    let verdict = judge(&launch.key, &launch.call.policy, launch.failed, launch.deadline_ms, tx.now_ms, result);
+    if !close_attempt(tx, launch, &verdict, ran.as_ref())? {
+        tx.effects.push(Effect::Stale);
+        return Ok(());
+    }
+    tx.effects.push(Effect::Ended(launch.task));
+    tx.free += 1;
+    let ended = Ended { task: TaskKey(launch.key.clone()), ran, attempts: launch.attempt };
+    match verdict {
+        Verdict::Retry { failure, wait_ms } => {
+            tx.effects.push(Effect::Delay(clamp(tx.now_ms.saturating_add(wait_ms)), launch.task));
+            tx.notice(|| Notice::AttemptFailed {
+                id: launch.execution.clone(),
+                task: launch.key.clone(),
+                attempt: launch.attempt,
+                failure,
+                retry_in_ms: wait_ms,
+            });
+            Ok(())
+        }
+        Verdict::Completed(output) => {
+            let task = TaskKey(launch.key.clone());
+            with_run(tx, runs, launch.run, |now_ms| Event::TaskCompleted { now_ms, task, output }, ended)
+        }
+        Verdict::Failed(failure) => {
+            let task = TaskKey(launch.key.clone());
+            with_run(tx, runs, launch.run, |now_ms| Event::TaskFailed { now_ms, task, failure }, ended)
+        }
+    }
+}
+
+fn with_run(
+    tx: &mut Tx<'_>,
+    runs: &mut Runs,
+    row: i64,
+    event: impl FnOnce(u64) -> Event,
+    ended: Ended,
+) -> Result<(), Fault> {
+    let mut hot = runs.take(tx.conn, row)?;
+    let event = event(tx.event_time(&hot));
+    tx.record(&mut hot, event, Some(ended))?;
+    runs.put(hot);
+    Ok(())
+}
+
+/// Ends an attempt that holds its task.
+pub(super) const CLOSE_ATTEMPT: &str = "
+    UPDATE task SET state = ?4, failed = failed + ?5, not_before_ms = ?6, ended_at_ms = ?7, ran = ?8,
+                    last_failure = COALESCE(?9, last_failure)
+    WHERE id = ?1 AND attempt = ?2 AND epoch = ?3 AND state = 'running'";
+
+/// The fence: only the attempt that holds the task may end it. Answers whether it did.
+fn close_attempt(tx: &Tx<'_>, launch: &Launch, verdict: &Verdict, ran: Option<&Ran>) -> Result<bool, Fault> {
+    let (state, failure, not_before_ms) = match verdict {
+        Verdict::Completed(_) => ("done", None, 0),
+        Verdict::Failed(failure) => ("failed", Some(failure), 0),
+        Verdict::Retry { failure, wait_ms } => ("delayed", Some(failure), clamp(tx.now_ms.saturating_add(*wait_ms))),
+    };
+    let rows = tx.conn.prepare_cached(CLOSE_ATTEMPT)?.execute((
+        launch.task,
+        launch.attempt,
+        tx.epoch,
+        state,
+        u32::from(failure.is_some()),
+        not_before_ms,
+        tx.now_ms,
+        ran.map(to_json).transpose()?,
+        failure.map(failure_text),
+    ))?;
+    Ok(rows == 1)
+}
+
+/// An attempt vanished without an answer, because the runtime ends: the task waits for its next one. It does not
+/// count as failed.
+pub(super) fn attempt_lost(tx: &mut Tx<'_>, launch: &Launch) -> Result<(), Fault> {
+    let rows = tx
+        .conn
+        .prepare_cached(
+            "UPDATE task SET state = 'ready' WHERE id = ?1 AND attempt = ?2 AND epoch = ?3 AND state = 'running'",
+        )?
+        .execute((launch.task, launch.attempt, tx.epoch))?;
+    if rows == 1 {
+        tx.effects.push(Effect::Ended(launch.task));
+        tx.effects.push(Effect::RuntimeGone);
+        tx.free += 1;
+        tx.ready += 1;
+    }
+    // Another attempt would vanish as this one did.
+    tx.draining = true;
+    Ok(())
+}
+
+/// The time of a task's next attempt has come: it waits for a slot like any other.
+pub(super) fn due(tx: &mut Tx<'_>, not_before_ms: u64, task: i64) -> Result<(), Fault> {
+    let rows = tx
+        .conn
+        .prepare_cached("UPDATE task SET state = 'ready' WHERE id = ?1 AND state = 'delayed'")?
+        .execute([task])?;
+    tx.effects.push(Effect::Undelay(not_before_ms, task));
+    tx.ready += rows as u64;
+    Ok(())
+}
+
+/// A task that waits for a slot.
+pub(super) struct Ready {
+    pub(super) task: i64,
+    run: i64,
+    execution: ExecutionId,
+    key: String,
+    attempt: u32,
+    failed: u32,
+    deadline_ms: Option<u64>,
+    call: String,
+}
+
+/// Reads the next tasks from the index: the work does not grow with the backlog. A test asserts the query plan.
+pub(super) const NEXT_READY: &str = "
+    SELECT t.id, t.run, r.execution, t.key, t.attempt, t.failed, t.deadline_ms, t.call
+    FROM task t INDEXED BY task_ready CROSS JOIN run r ON r.id = t.run
+    WHERE t.state = 'ready' ORDER BY t.priority, t.id LIMIT ?1";
+
+/// The next tasks, in the order in which they are to begin.
+pub(super) fn next_ready(tx: &Tx<'_>, limit: usize) -> Result<Vec<Ready>, Fault> {
+    let mut statement = tx.conn.prepare_cached(NEXT_READY)?;
+    let rows = statement.query_map([i64::try_from(limit).unwrap_or(i64::MAX)], |row| {
+        Ok(Ready {
+            task: row.get(0)?,
+            run: row.get(1)?,
+            execution: ExecutionId(row.get(2)?),
+            key: row.get(3)?,
+            attempt: row.get(4)?,
+            failed: row.get(5)?,
+            deadline_ms: row.get(6)?,
+            call: row.get(7)?,
+        })
+    })?;
+    Ok(rows.collect::<Result<_, _>>()?)
+}
+
+/// Gives a slot to a task. One whose time is over meanwhile fails instead.
+pub(super) fn dispatch(tx: &mut Tx<'_>, runs: &mut Runs, ready: &Ready) -> Result<(), Fault> {
+    // An earlier task of the same round may have ended the run.
+    let state: String =
+        tx.conn.prepare_cached("SELECT state FROM task WHERE id = ?1")?.query_row([ready.task], |row| row.get(0))?;
+    if state != "ready" {
+        return Ok(());
+    }
+    let call: Call = serde_json::from_str(&ready.call)
+        .map_err(|e| Fault::Run(format!("the call of task `{}` cannot be read: {e}", ready.key)))?;
+    let Some((limit_ms, bound)) = attempt_bound(&call.policy, ready.deadline_ms, tx.now_ms) else {
+        let failure = retry::timed_out(&ready.key, ready.attempt, &call.policy, Bound::ScheduleToClose);
+        return fail_ready(tx, runs, ready, failure);
+    };
+    tx.conn
+        .prepare_cached(
+            "UPDATE task SET state = 'running', attempt = ?2, epoch = ?3, started_at_ms = ?4, ended_at_ms = NULL
+             WHERE id = ?1 AND state = 'ready'",
+        )?
+        .execute((ready.task, ready.attempt + 1, tx.epoch, tx.now_ms))?;
+    tx.ready = tx.ready.saturating_sub(1);
+    tx.free -= 1;
+    tx.effects.push(Effect::Launch(Launch {
+        task: ready.task,
+        run: ready.run,
+        execution: ready.execution.clone(),
+        key: ready.key.clone(),
+        attempt: ready.attempt + 1,
+        failed: ready.failed,
+        deadline_ms: ready.deadline_ms,
+        call: Arc::new(call),
+        limit_ms,
+        bound,
+    }));
+    Ok(())
+}
+
+/// Ends a task that waits for a slot.
+pub(super) fn fail_ready(tx: &mut Tx<'_>, runs: &mut Runs, ready: &Ready, failure: Failure) -> Result<(), Fault> {
+    set_aside(tx, ready, &failure_text(&failure))?;
+    let task = TaskKey(ready.key.clone());
+    let ended = Ended { task: task.clone(), ran: None, attempts: ready.attempt };
+    with_run(tx, runs, ready.run, |now_ms| Event::TaskFailed { now_ms, task, failure }, ended)
+}
+
+/// Takes a task from the queue without telling its run: for a run that cannot be read.
+pub(super) fn set_aside(tx: &mut Tx<'_>, ready: &Ready, why: &str) -> Result<(), Fault> {
+    let rows = tx
+        .conn
+        .prepare_cached(
+            "UPDATE task SET state = 'failed', ended_at_ms = ?2, last_failure = ?3 WHERE id = ?1 AND state = 'ready'",
+        )?
+        .execute((ready.task, tx.now_ms, why))?;
+    tx.ready = tx.ready.saturating_sub(rows as u64);
+    Ok(())
+}

@@ -1,0 +1,234 @@
+//! The way to the writer: bounded for what asks, unbounded for what was already begun.
+
+use std::collections::VecDeque;
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use tokio::sync::oneshot;
+
+use super::request::Start;
+use crate::port::{ExecutionId, TaskReport};
+use crate::{EngineError, limits};
+
+/// Something that somebody waits for.
+pub(super) enum Request {
+    /// Start a run.
+    Start { start: Box<Start>, reply: oneshot::Sender<Result<ExecutionId, EngineError>> },
+    /// End a run.
+    Cancel { id: ExecutionId, reason: String, reply: oneshot::Sender<Result<(), EngineError>> },
+}
+
+impl Request {
+    fn bytes(&self) -> usize {
+        // The fixed part stands for what a request costs beside its payload.
+        512 + match self {
+            Self::Start { start, .. } => start.input_bytes,
+            Self::Cancel { reason, .. } => reason.len(),
+        }
+    }
+
+    /// Answers that nothing was done.
+    pub(super) fn refuse(self, error: EngineError) {
+        // A caller that does not wait any more does not want to know.
+        match self {
+            Self::Start { reply, .. } => drop(reply.send(Err(error))),
+            Self::Cancel { reply, .. } => drop(reply.send(Err(error))),
+        }
+    }
+}
+
+/// An attempt is over. It is never refused: the work is done and must be recorded.
+#[derive(Debug, Clone)]
+pub(super) struct Report {
+    pub(super) task: i64,
+    pub(super) attempt: u32,
+    pub(super) end: AttemptEnd,
+    /// The size of its result as JSON, in bytes.
+    pub(super) bytes: usize,
+}
+
+#[derive(Debug, Clone)]
+pub(super) enum AttemptEnd {
+    /// The executor answered, or the engine in its place.
+    Answered(Box<TaskReport>),
+    /// The runtime dropped the attempt before it ended.
+    Lost,
+}
+
+/// What the writer takes at once.
+#[derive(Default)]
+pub(super) struct Drained {
+    pub(super) reports: Vec<Report>,
+    pub(super) requests: Vec<Request>,
+    pub(super) shutdown: bool,
+}
+
+/// Bounds of the requests.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct QueueLimits {
+    pub(super) operations: usize,
+    pub(super) bytes: usize,
+}
+
+#[derive(Default)]
+struct Inner {
+    requests: VecDeque<Request>,
+    bytes: usize,
+    reports: VecDeque<Report>,
+    woken: bool,
+    shutdown: bool,
+}
+
+pub(super) struct Queue {
+    inner: Mutex<Inner>,
+    wake: Condvar,
+    limits: QueueLimits,
+}
+
+impl Queue {
+    pub(super) fn new(limits: QueueLimits) -> Self {
+        Self { inner: Mutex::default(), wake: Condvar::new(), limits }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        // Nothing panics while it holds the lock.
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes a request, or refuses it when the writer is too far behind.
+    pub(super) fn submit(&self, request: Request) -> Result<(), EngineError> {
+        let mut inner = self.lock();
+        if inner.shutdown {
+            return Err(EngineError::Stopping);
+        }
+        let bytes = request.bytes();
+        // An empty queue takes any request: its size was checked against the limit of a payload before.
+        let full = inner.requests.len() >= self.limits.operations || inner.bytes + bytes > self.limits.bytes;
+        if full && !inner.requests.is_empty() {
+            return Err(EngineError::QueueFull {
+                operations: inner.requests.len(),
+                operations_max: self.limits.operations,
+                bytes: inner.bytes,
+                bytes_max: self.limits.bytes,
+                retry_after: limits::SUBMIT_RETRY_AFTER,
+            });
+        }
+        inner.bytes += bytes;
+        inner.requests.push_back(request);
+        self.wake.notify_one();
+        Ok(())
+    }
+
+    /// Takes a report. There are at most as many as attempts that run.
+    pub(super) fn report(&self, report: Report) {
+        self.lock().reports.push_back(report);
+        self.wake.notify_one();
+    }
+
+    /// Lets the writer look around.
+    pub(super) fn wake(&self) {
+        self.lock().woken = true;
+        self.wake.notify_one();
+    }
+
+    /// Lets the writer end. What still waits is refused by it.
+    pub(super) fn shutdown(&self) {
+        self.lock().shutdown = true;
+        self.wake.notify_one();
+    }
+
+    /// Waits until there is something, but at most until `until`, and takes what is there: it never waits for more.
+    pub(super) fn drain(&self, until: Option<Instant>) -> Drained {
+        let mut inner = self.lock();
+        while inner.requests.is_empty() && inner.reports.is_empty() && !inner.woken && !inner.shutdown {
+            let Some(until) = until else {
+                inner = self.wake.wait(inner).unwrap_or_else(PoisonError::into_inner);
+                continue;
+            };
+            let left = until.saturating_duration_since(Instant::now());
+            if left == Duration::ZERO {
+                break;
+            }
+            inner = self.wake.wait_timeout(inner, left).unwrap_or_else(PoisonError::into_inner).0;
+        }
+        inner.woken = false;
+        let mut drained = Drained { shutdown: inner.shutdown, ..Drained::default() };
+        let mut bytes = 0;
+        // What was begun comes first: it frees slots.
+        while drained.reports.len() < limits::BATCH_OPS_MAX && bytes < limits::BATCH_BYTES_MAX {
+            let Some(report) = inner.reports.pop_front() else { break };
+            bytes += report.bytes;
+            drained.reports.push(report);
+        }
+        while drained.reports.len() + drained.requests.len() < limits::BATCH_OPS_MAX && bytes < limits::BATCH_BYTES_MAX
+        {
+            let Some(request) = inner.requests.pop_front() else { break };
+            inner.bytes -= request.bytes();
+            bytes += request.bytes();
+            drained.requests.push(request);
+        }
+        // What did not fit comes with the next drain, at once.
+        inner.woken = !inner.reports.is_empty() || !inner.requests.is_empty();
+        drained
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn cancel(reason: &str) -> Request {
+        Request::Cancel { id: ExecutionId("x".into()), reason: reason.into(), reply: oneshot::channel().0 }
+    }
+
+    #[test]
+    fn requests_are_refused_beyond_operations_and_beyond_bytes_and_reports_never() {
+        let queue = Queue::new(QueueLimits { operations: 2, bytes: 2000 });
+        queue.submit(cancel("")).unwrap();
+        queue.submit(cancel("")).unwrap();
+        let refused = queue.submit(cancel("")).unwrap_err();
+        assert!(matches!(refused, EngineError::QueueFull { operations: 2, bytes: 1024, .. }), "{refused:?}");
+        assert_eq!(refused.retry_after(), Some(limits::SUBMIT_RETRY_AFTER));
+        for attempt in 0..10 {
+            queue.report(Report { task: 1, attempt, end: AttemptEnd::Lost, bytes: 0 });
+        }
+        let drained = queue.drain(None);
+        assert_eq!((drained.reports.len(), drained.requests.len()), (10, 2));
+
+        queue.submit(cancel(&"x".repeat(1000))).unwrap();
+        let refused = queue.submit(cancel("")).unwrap_err();
+        assert!(matches!(refused, EngineError::QueueFull { operations: 1, bytes: 1512, .. }), "{refused:?}");
+        drop(queue.drain(None));
+        // Alone, even the largest request is taken.
+        queue.submit(cancel(&"x".repeat(5000))).unwrap();
+    }
+
+    #[test]
+    fn one_drain_is_bounded_and_waits_no_longer_than_told() {
+        let queue = Queue::new(QueueLimits { operations: 10_000, bytes: usize::MAX });
+        for _ in 0..=limits::BATCH_OPS_MAX {
+            queue.submit(cancel("")).unwrap();
+        }
+        assert_eq!(queue.drain(None).requests.len(), limits::BATCH_OPS_MAX);
+        assert_eq!(queue.drain(None).requests.len(), 1);
+        assert_eq!(queue.drain(Some(Instant::now())).requests.len(), 0);
+        for _ in 0..10 {
+            queue.submit(cancel(&"x".repeat(1024 * 1024))).unwrap();
+        }
+        assert_eq!(queue.drain(None).requests.len(), 4);
+        let answer = |bytes| Report { task: 1, attempt: 1, end: AttemptEnd::Lost, bytes };
+        for _ in 0..10 {
+            queue.report(answer(1024 * 1024));
+        }
+        let drained = queue.drain(None);
+        assert_eq!((drained.reports.len(), drained.requests.len()), (4, 0), "reports count, and go before requests");
+    }
+
+    #[test]
+    fn after_shutdown_nothing_is_taken() {
+        let queue = Queue::new(QueueLimits { operations: 1, bytes: 1000 });
+        queue.shutdown();
+        assert_eq!(queue.submit(cancel("")).unwrap_err(), EngineError::Stopping);
+        assert!(queue.drain(None).shutdown);
+    }
+}

@@ -1,0 +1,232 @@
+//! Answers to those who ask how things stand: connections of their own that cannot write.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use compozy_interpreter::RunState;
+use indexmap::IndexMap;
+use rusqlite::{Connection, OptionalExtension as _};
+use tokio::runtime::Handle;
+use tokio::sync::Semaphore;
+
+use super::file::JournalFile;
+use super::runs::{Fault, Hot, Plans, load, replay};
+use super::tx::parse_status;
+use crate::port::{Execution, ExecutionId, ExecutionSummary, JournalRecord, TaskRecord};
+use crate::{EngineError, limits};
+
+const CONNECTIONS: usize = 2;
+
+pub(super) const LIST: &str = "SELECT execution, workflow, status, started_at_ms, ended_at_ms
+    FROM run WHERE id < ?1 ORDER BY id DESC LIMIT ?2";
+pub(super) const TASKS: &str =
+    "SELECT key, attempt, ran, started_at_ms, ended_at_ms, state, not_before_ms, last_failure
+    FROM task WHERE run = ?1 ORDER BY id";
+
+/// One connection and the plans that it read.
+struct Reader {
+    conn: Connection,
+    plans: Plans,
+}
+
+/// The connections, and who may use one.
+pub(super) struct Readers {
+    file: JournalFile,
+    runtime: Handle,
+    free: Mutex<Option<Vec<Reader>>>,
+    permits: Semaphore,
+}
+
+impl Readers {
+    pub(super) fn open(file: JournalFile, runtime: Handle) -> Result<Arc<Self>, EngineError> {
+        let open = || Ok(Reader { conn: file.open_reader()?, plans: Plans::new() });
+        let free = (0..CONNECTIONS).map(|_| open()).collect::<Result<Vec<_>, EngineError>>()?;
+        Ok(Arc::new(Self { file, runtime, free: Mutex::new(Some(free)), permits: Semaphore::new(CONNECTIONS) }))
+    }
+
+    /// Closes the connections; one that is in use is closed after its use.
+    pub(super) fn close(&self) {
+        self.free.lock().unwrap_or_else(PoisonError::into_inner).take();
+        self.permits.close();
+    }
+
+    /// Reads in one transaction: everything that is read belongs to one moment.
+    async fn read<T: Send + 'static>(
+        self: &Arc<Self>,
+        work: impl FnOnce(&Connection, &mut Plans) -> Result<T, Fault> + Send + 'static,
+    ) -> Result<T, EngineError> {
+        let _permit = self.permits.acquire().await.map_err(|_closed| EngineError::Stopping)?;
+        let this = Arc::clone(self);
+        let read = self.runtime.spawn_blocking(move || {
+            let taken = this.free.lock().unwrap_or_else(PoisonError::into_inner).as_mut().and_then(Vec::pop);
+            let Some(mut reader) = taken else { return Err(EngineError::Stopping) };
+            let result = in_transaction(&mut reader, work);
+            if let Some(free) = this.free.lock().unwrap_or_else(PoisonError::into_inner).as_mut() {
+                free.push(reader);
+            }
+            result.map_err(|fault| match fault {
+                Fault::Sql(error) => this.file.error("read the journal", &error),
+                Fault::Run(reason) => EngineError::ExecutionUnreadable { reason },
+                Fault::Refused(error) => error,
+            })
+        });
+        read.await.map_err(|e| EngineError::Internal(format!("reading the journal: {e}")))?
+    }
+
+    pub(super) async fn execution(self: &Arc<Self>, id: &ExecutionId) -> Result<Option<Execution>, EngineError> {
+        let id = id.clone();
+        self.read(move |conn, plans| read_execution(conn, plans, id)).await
+    }
+
+    /// Whether a run has ended. An error when there is none of this id.
+    pub(super) async fn has_ended(self: &Arc<Self>, id: &ExecutionId) -> Result<bool, EngineError> {
+        let id = id.clone();
+        self.read(move |conn, _| {
+            conn.prepare_cached("SELECT ended_at_ms IS NOT NULL FROM run WHERE execution = ?1")?
+                .query_row([&id.0], |row| row.get(0))
+                .optional()?
+                .ok_or(Fault::Refused(EngineError::ExecutionNotFound { id }))
+        })
+        .await
+    }
+
+    pub(super) async fn journal(self: &Arc<Self>, id: &ExecutionId) -> Result<Vec<JournalRecord>, EngineError> {
+        let id = id.clone();
+        self.read(move |conn, _| {
+            let row = find(conn, &id)?.ok_or(Fault::Refused(EngineError::ExecutionNotFound { id }))?;
+            read_journal(conn, row)
+        })
+        .await
+    }
+
+    pub(super) async fn list(
+        self: &Arc<Self>,
+        limit: usize,
+        before: Option<&ExecutionId>,
+    ) -> Result<Vec<ExecutionSummary>, EngineError> {
+        let before = before.cloned();
+        self.read(move |conn, _| {
+            let before = match before {
+                None => i64::MAX,
+                Some(id) => find(conn, &id)?.ok_or(Fault::Refused(EngineError::ExecutionNotFound { id }))?,
+            };
+            read_list(conn, limit.min(limits::LIST_MAX), before)
+        })
+        .await
+    }
+
+    pub(super) async fn verify(self: &Arc<Self>, id: &ExecutionId) -> Result<Option<String>, EngineError> {
+        let id = id.clone();
+        self.read(move |conn, plans| {
+            let row = find(conn, &id)?.ok_or(Fault::Refused(EngineError::ExecutionNotFound { id }))?;
+            compare_with_replay(conn, plans, row)
+        })
+        .await
+    }
+}
+
+fn in_transaction<T>(
+    reader: &mut Reader,
+    work: impl FnOnce(&Connection, &mut Plans) -> Result<T, Fault>,
+) -> Result<T, Fault> {
+    // Only reads: rolled back when dropped, on every path.
+    let tx = reader.conn.unchecked_transaction()?;
+    work(&tx, &mut reader.plans)
+}
+
+fn find(conn: &Connection, id: &ExecutionId) -> Result<Option<i64>, Fault> {
+    let mut statement = conn.prepare_cached("SELECT id FROM run WHERE execution = ?1")?;
+    Ok(statement.query_row([&id.0], |row| row.get(0)).optional()?)
+}
+
+fn read_execution(conn: &Connection, plans: &mut Plans, id: ExecutionId) -> Result<Option<Execution>, Fault> {
+    let Some(row) = find(conn, &id)? else { return Ok(None) };
+    let (workflow, definition, ended): (String, String, bool) = conn
+        .prepare_cached(
+            "SELECT r.workflow, d.digest, r.ended_at_ms IS NOT NULL
+             FROM run r JOIN definition d ON d.id = r.definition WHERE r.id = ?1",
+        )?
+        .query_row([row], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?;
+    let (state, events) = if ended {
+        read_ended(conn, row)?
+    } else {
+        let hot = load(conn, plans, row)?;
+        (hot.state, hot.seq)
+    };
+    let attempts = read_tasks(conn, row)?;
+    Ok(Some(Execution { id, workflow, definition, state, attempts, events }))
+}
+
+/// An ended run is read as it ended, without the interpreter.
+fn read_ended(conn: &Connection, row: i64) -> Result<(RunState, u64), Fault> {
+    let (events, state): (u64, String) = conn
+        .prepare_cached("SELECT seq, state FROM snapshot WHERE run = ?1")?
+        .query_row([row], |row| Ok((row.get(0)?, row.get(1)?)))?;
+    let state = serde_json::from_str(&state).map_err(|e| Fault::Run(format!("a snapshot cannot be read: {e}")))?;
+    Ok((state, events))
+}
+
+fn read_tasks(conn: &Connection, run: i64) -> Result<IndexMap<String, TaskRecord>, Fault> {
+    let mut statement = conn.prepare_cached(TASKS)?;
+    let mut rows = statement.query([run])?;
+    let mut tasks = IndexMap::new();
+    while let Some(row) = rows.next()? {
+        let ran: Option<String> = row.get(2)?;
+        let delayed = row.get_ref(5)?.as_str().is_ok_and(|state| state == "delayed");
+        let record = TaskRecord {
+            attempts: row.get(1)?,
+            ran: ran.and_then(|ran| serde_json::from_str(&ran).ok()),
+            started_at_ms: row.get(3)?,
+            ended_at_ms: row.get(4)?,
+            next_attempt_at_ms: if delayed { Some(row.get(6)?) } else { None },
+            last_failure: row.get(7)?,
+        };
+        tasks.insert(row.get(0)?, record);
+    }
+    Ok(tasks)
+}
+
+fn read_journal(conn: &Connection, run: i64) -> Result<Vec<JournalRecord>, Fault> {
+    let mut statement = conn.prepare_cached("SELECT seq, at_ms, body FROM journal WHERE run = ?1 ORDER BY seq")?;
+    let mut rows = statement.query([run])?;
+    let mut records = Vec::new();
+    while let Some(row) = rows.next()? {
+        let body = row.get_ref(2)?.as_str().map_err(|e| Fault::Run(e.to_string()))?;
+        let event = serde_json::from_str(body).map_err(|e| Fault::Run(format!("an event cannot be read: {e}")))?;
+        records.push(JournalRecord { seq: row.get(0)?, at_ms: row.get(1)?, event });
+    }
+    Ok(records)
+}
+
+fn read_list(conn: &Connection, limit: usize, before: i64) -> Result<Vec<ExecutionSummary>, Fault> {
+    let mut statement = conn.prepare_cached(LIST)?;
+    let mut rows = statement.query((before, i64::try_from(limit).unwrap_or(i64::MAX)))?;
+    let mut list = Vec::new();
+    while let Some(row) = rows.next()? {
+        list.push(ExecutionSummary {
+            id: ExecutionId(row.get(0)?),
+            workflow: row.get(1)?,
+            status: parse_status(row.get_ref(2)?.as_str().map_err(|e| Fault::Run(e.to_string()))?)?,
+            started_at_ms: row.get(3)?,
+            ended_at_ms: row.get(4)?,
+        });
+    }
+    Ok(list)
+}
+
+/// Takes a run through all its events from the first and compares with what the engine knows. Says what differs.
+fn compare_with_replay(conn: &Connection, plans: &mut Plans, row: i64) -> Result<Option<String>, Fault> {
+    let known = load(conn, plans, row)?;
+    let mut fresh = Hot::new(row, known.id.clone(), known.digest.clone(), Arc::clone(&known.plan));
+    replay(conn, &mut fresh)?;
+    if fresh.seq != known.seq {
+        return Ok(Some(format!("the journal has {} events, the run knows {}", fresh.seq, known.seq)));
+    }
+    if fresh.state == known.state {
+        return Ok(None);
+    }
+    let differs = fresh.state.tasks.iter().find(|(key, task)| known.state.tasks.get(*key) != Some(task));
+    Ok(Some(match differs {
+        Some((key, _)) => format!("task `{key}` differs after {} events", fresh.seq),
+        None => format!("the run's own state differs after {} events", fresh.seq),
+    }))
+}

@@ -1,0 +1,210 @@
+//! What follows from the end of an attempt.
+
+use compozy_interpreter::Failure;
+use compozy_plan::plan::TaskPolicy;
+use serde_json::{Value, json};
+
+use super::request::json_bytes;
+use crate::limits;
+
+/// What the engine records.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) enum Verdict {
+    /// The task succeeded.
+    Completed(Value),
+    /// The task failed for good.
+    Failed(Failure),
+    /// Another attempt follows.
+    Retry { failure: Failure, wait_ms: u64 },
+}
+
+/// Which bound of the policy ends an attempt.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Bound {
+    StartToClose,
+    ScheduleToClose,
+}
+
+/// How long an attempt that begins now may take, and what ends it then. `None`: its time is over already.
+pub(super) fn attempt_bound(policy: &TaskPolicy, deadline_ms: Option<u64>, now_ms: u64) -> Option<(u64, Bound)> {
+    let left = deadline_ms.map(|deadline| deadline.saturating_sub(now_ms));
+    match left {
+        Some(0) => None,
+        Some(left) if left < policy.start_to_close_ms => Some((left, Bound::ScheduleToClose)),
+        _ => Some((policy.start_to_close_ms, Bound::StartToClose)),
+    }
+}
+
+/// The failure of a task whose time is over.
+pub(super) fn timed_out(task: &str, attempt: u32, policy: &TaskPolicy, bound: Bound) -> Failure {
+    let (name, limit_ms, retryable) = match bound {
+        Bound::StartToClose => ("start_to_close", policy.start_to_close_ms, true),
+        // All attempts together had this time: none is left.
+        Bound::ScheduleToClose => ("schedule_to_close", policy.schedule_to_close_ms.unwrap_or_default(), false),
+    };
+    Failure {
+        code: "TASK_TIMEOUT".to_owned(),
+        message: format!("task `{task}` did not end within its {name} timeout of {limit_ms} ms (attempt {attempt})"),
+        retryable,
+        retry_after_ms: None,
+        details: json!({"timeout": name, "limit_ms": limit_ms, "attempt": attempt}),
+    }
+}
+
+/// The failure of a task whose input or output is too large.
+pub(super) fn too_large(task: &str, what: &str, used: usize) -> Failure {
+    let allowed = limits::PAYLOAD_BYTES_MAX;
+    Failure {
+        details: json!({"used": used, "allowed": allowed}),
+        ..Failure::permanent(
+            "PAYLOAD_TOO_LARGE",
+            format!("the {what} of task `{task}` has {used} bytes, at most {allowed} bytes are allowed"),
+        )
+    }
+}
+
+/// Keeps a failure small enough for the journal.
+pub(super) fn bounded(mut failure: Failure) -> Failure {
+    let half = limits::FAILURE_BYTES_MAX / 2;
+    if json_bytes(&failure.details) > half {
+        failure.details = Value::Null;
+    }
+    failure.code = cut(failure.code, 128);
+    failure.message = cut(failure.message, half);
+    failure
+}
+
+fn cut(mut text: String, bytes_max: usize) -> String {
+    if text.len() > bytes_max {
+        text.truncate(text.floor_char_boundary(bytes_max));
+        text.push('…');
+    }
+    text
+}
+
+/// Judges the end of an attempt. `failed` counts the attempts that failed before it.
+pub(super) fn judge(
+    task: &str,
+    policy: &TaskPolicy,
+    failed: u32,
+    deadline_ms: Option<u64>,
+    now_ms: u64,
+    result: Result<Value, Failure>,
+) -> Verdict {
+    let failure = match result {
+        Ok(output) => {
+            let used = json_bytes(&output);
+            if used <= limits::PAYLOAD_BYTES_MAX {
+                return Verdict::Completed(output);
+            }
+            too_large(task, "output", used)
+        }
+        Err(failure) => bounded(failure),
+    };
+    let failures = failed.saturating_add(1);
+    if !failure.retryable
+        || failures >= policy.retry.maximum_attempts
+        || policy.retry.non_retryable_codes.contains(&failure.code)
+    {
+        return Verdict::Failed(failure);
+    }
+    let wait_ms = policy.retry.backoff_ms(failures).max(failure.retry_after_ms.unwrap_or(0));
+    if deadline_ms.is_some_and(|deadline| now_ms.saturating_add(wait_ms) >= deadline) {
+        let limit_ms = policy.schedule_to_close_ms.unwrap_or_default();
+        // The cause stays the code: it says more than that the time is over.
+        return Verdict::Failed(Failure {
+            message: format!(
+                "{} (no attempt follows: the next, in {wait_ms} ms, would begin after the schedule_to_close timeout of \
+                 {limit_ms} ms)",
+                failure.message
+            ),
+            ..failure
+        });
+    }
+    Verdict::Retry { failure, wait_ms }
+}
+
+#[cfg(test)]
+mod tests {
+    use compozy_plan::plan::RetryPolicy;
+
+    use super::*;
+
+    fn policy() -> TaskPolicy {
+        TaskPolicy {
+            start_to_close_ms: 1_000,
+            schedule_to_close_ms: Some(10_000),
+            retry: RetryPolicy {
+                maximum_attempts: 3,
+                initial_interval_ms: 100,
+                backoff_coefficient: 2.0,
+                maximum_interval_ms: 150,
+                non_retryable_codes: vec!["BAD_KEY".into()],
+            },
+        }
+    }
+
+    fn judged(failed: u32, now_ms: u64, failure: Failure) -> Verdict {
+        judge("t", &policy(), failed, Some(10_000), now_ms, Err(failure))
+    }
+
+    fn wait(verdict: Verdict) -> u64 {
+        match verdict {
+            Verdict::Retry { wait_ms, .. } => wait_ms,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn waits_grow_to_their_bound_and_attempts_are_counted() {
+        let down = || Failure::transient("DOWN", "is down");
+        assert_eq!(wait(judged(0, 0, down())), 100);
+        assert_eq!(wait(judged(1, 0, down())), 150);
+        assert_eq!(judged(2, 0, down()), Verdict::Failed(down()));
+        assert_eq!(wait(judged(0, 0, Failure { retry_after_ms: Some(5_000), ..down() })), 5_000);
+    }
+
+    #[test]
+    fn some_failures_are_final_at_once() {
+        let permanent = Failure::permanent("NO", "no");
+        assert_eq!(judged(0, 0, permanent.clone()), Verdict::Failed(permanent));
+        let listed = Failure::transient("BAD_KEY", "no");
+        assert_eq!(judged(0, 0, listed.clone()), Verdict::Failed(listed));
+    }
+
+    #[test]
+    fn no_attempt_begins_after_schedule_to_close() {
+        let Verdict::Failed(failure) = judged(0, 9_900, Failure::transient("DOWN", "is down")) else { panic!() };
+        assert_eq!(failure.code, "DOWN");
+        assert_eq!(
+            failure.message,
+            "is down (no attempt follows: the next, in 100 ms, would begin after the schedule_to_close timeout of 10000 ms)"
+        );
+        assert_eq!(attempt_bound(&policy(), Some(10_000), 0), Some((1_000, Bound::StartToClose)));
+        assert_eq!(attempt_bound(&policy(), Some(10_000), 9_500), Some((500, Bound::ScheduleToClose)));
+        assert_eq!(attempt_bound(&policy(), Some(10_000), 10_000), None);
+        assert_eq!(attempt_bound(&policy(), None, 10_000), Some((1_000, Bound::StartToClose)));
+    }
+
+    #[test]
+    fn an_output_over_the_limit_is_a_failure_that_names_it() {
+        let output = Value::String("x".repeat(limits::PAYLOAD_BYTES_MAX - 2));
+        assert_eq!(judge("t", &policy(), 0, None, 0, Ok(output.clone())), Verdict::Completed(output));
+        let output = Value::String("x".repeat(limits::PAYLOAD_BYTES_MAX - 1));
+        let Verdict::Failed(failure) = judge("t", &policy(), 0, None, 0, Ok(output)) else { panic!() };
+        assert_eq!(failure.code, "PAYLOAD_TOO_LARGE");
+        assert_eq!(failure.message, "the output of task `t` has 1048577 bytes, at most 1048576 bytes are allowed");
+        assert!(!failure.retryable);
+    }
+
+    #[test]
+    fn a_failure_is_cut_to_its_bound() {
+        let huge = Failure {
+            details: Value::String("d".repeat(limits::FAILURE_BYTES_MAX)),
+            ..Failure::permanent("C".repeat(1000), "ü".repeat(limits::FAILURE_BYTES_MAX))
+        };
+        let small = bounded(huge);
+        assert!(json_bytes(&small) <= limits::FAILURE_BYTES_MAX);
+        assert!(small.message.ends_with('…') && small.details.is_null());
+    }
+}

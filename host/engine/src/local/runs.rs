@@ -1,0 +1,192 @@
+//! Runs in memory: read from snapshot and tail, kept between their events.
+
+use std::sync::Arc;
+
+use compozy_interpreter::{BEHAVIOUR_VERSION, Event, RunState, TaskKey, advance, behaviour_supported};
+use compozy_plan::plan::{PLAN_FORMAT, Plan};
+use rusqlite::{Connection, OptionalExtension as _};
+
+use super::cache::Cache;
+use crate::limits;
+use crate::port::ExecutionId;
+
+/// The events of a run after one of them.
+pub(super) const TAIL: &str = "SELECT seq, body FROM journal WHERE run = ?1 AND seq > ?2 ORDER BY seq";
+
+/// Why something could not be done.
+#[derive(Debug)]
+pub(super) enum Fault {
+    /// SQLite says so.
+    Sql(rusqlite::Error),
+    /// The rows of one run say so; the rest of the journal is fine.
+    Run(String),
+    /// It must not be done.
+    Refused(crate::EngineError),
+}
+
+impl From<rusqlite::Error> for Fault {
+    fn from(error: rusqlite::Error) -> Self {
+        Self::Sql(error)
+    }
+}
+
+/// A run between two events.
+pub(super) struct Hot {
+    pub(super) row: i64,
+    pub(super) id: ExecutionId,
+    pub(super) digest: String,
+    pub(super) plan: Arc<Plan>,
+    pub(super) state: RunState,
+    /// Events in the journal.
+    pub(super) seq: u64,
+    /// Those events together, as JSON, in bytes.
+    pub(super) bytes: u64,
+    pub(super) snapshot_seq: u64,
+    pub(super) snapshot_bytes: u64,
+    /// The size of the last snapshot, in bytes.
+    pub(super) snapshot_size: u64,
+    /// Tasks that have not ended.
+    pub(super) open: Vec<TaskKey>,
+}
+
+impl Hot {
+    pub(super) fn new(row: i64, id: ExecutionId, digest: String, plan: Arc<Plan>) -> Self {
+        Self {
+            row,
+            id,
+            digest,
+            plan,
+            state: RunState::new(),
+            seq: 0,
+            bytes: 0,
+            snapshot_seq: 0,
+            snapshot_bytes: 0,
+            snapshot_size: 0,
+            open: Vec::new(),
+        }
+    }
+
+    /// A snapshot saves reading the tail. It costs as much as the state is large, so a large state is written again
+    /// only after a share of itself has come, and recovery stays bounded by [`limits::SNAPSHOT_EVENTS_MAX`].
+    pub(super) fn snapshot_due(&self) -> bool {
+        let events = self.seq - self.snapshot_seq;
+        let bytes = self.bytes - self.snapshot_bytes;
+        let due = events >= limits::SNAPSHOT_EVENTS || bytes >= limits::SNAPSHOT_BYTES;
+        due && (bytes >= self.snapshot_size / 4 || events >= limits::SNAPSHOT_EVENTS_MAX)
+    }
+
+    /// An estimate of its size in memory, in bytes.
+    fn weight(&self) -> u64 {
+        1024 + self.bytes
+    }
+}
+
+/// Plans by the row of their definition.
+pub(super) struct Plans(Cache<i64, (String, Arc<Plan>)>);
+
+impl Plans {
+    pub(super) fn new() -> Self {
+        Self(Cache::new(limits::CACHED_DEFINITIONS_MAX, u64::MAX))
+    }
+
+    fn get(&mut self, conn: &Connection, row: i64) -> Result<(String, Arc<Plan>), Fault> {
+        if let Some(known) = self.0.get(row) {
+            return Ok(known);
+        }
+        let (digest, body): (String, String) = conn
+            .prepare_cached("SELECT digest, body FROM definition WHERE id = ?1")?
+            .query_row([row], |row| Ok((row.get(0)?, row.get(1)?)))?;
+        let plan: Plan = serde_json::from_str(&body)
+            .map_err(|e| Fault::Run(format!("the definition {digest} of the run cannot be read: {e}")))?;
+        if plan.format != PLAN_FORMAT {
+            return Err(Fault::Run(format!(
+                "the definition {digest} of the run has format {}, this version reads {PLAN_FORMAT}",
+                plan.format
+            )));
+        }
+        let known = (digest, Arc::new(plan));
+        self.0.put(row, known.clone(), 1);
+        Ok(known)
+    }
+}
+
+/// The writer's runs. One is taken out while it is worked on, so that it is forgotten when that fails.
+pub(super) struct Runs {
+    hot: Cache<i64, Hot>,
+    plans: Plans,
+}
+
+impl Runs {
+    pub(super) fn new() -> Self {
+        Self { hot: Cache::new(limits::CACHED_RUNS_MAX, limits::CACHED_BYTES_MAX), plans: Plans::new() }
+    }
+
+    /// Takes a run, from memory or from the journal.
+    pub(super) fn take(&mut self, conn: &Connection, row: i64) -> Result<Hot, Fault> {
+        if let Some(hot) = self.hot.take(row) {
+            return Ok(hot);
+        }
+        load(conn, &mut self.plans, row)
+    }
+
+    /// Keeps a run for its next event.
+    pub(super) fn put(&mut self, hot: Hot) {
+        if !hot.state.status.is_terminal() {
+            let weight = hot.weight();
+            self.hot.put(hot.row, hot, weight);
+        }
+    }
+
+    /// Forgets everything that a transaction, which is no more, may have changed.
+    pub(super) fn forget(&mut self) {
+        self.hot.clear();
+        self.plans = Plans::new();
+    }
+}
+
+/// Reads a run: its snapshot, and every event after it through the interpreter.
+pub(super) fn load(conn: &Connection, plans: &mut Plans, row: i64) -> Result<Hot, Fault> {
+    let (execution, definition, behaviour): (String, i64, u32) = conn
+        .prepare_cached("SELECT execution, definition, behaviour FROM run WHERE id = ?1")?
+        .query_row([row], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?;
+    if !behaviour_supported(behaviour) {
+        return Err(Fault::Run(format!(
+            "run {execution} began with behaviour {behaviour}, this version has {BEHAVIOUR_VERSION}"
+        )));
+    }
+    let (digest, plan) = plans.get(conn, definition)?;
+    let mut hot = Hot::new(row, ExecutionId(execution), digest, plan);
+    let snapshot: Option<(u64, u64, String)> = conn
+        .prepare_cached("SELECT seq, bytes, state FROM snapshot WHERE run = ?1")?
+        .query_row([row], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))
+        .optional()?;
+    if let Some((seq, bytes, state)) = snapshot {
+        hot.state = serde_json::from_str(&state)
+            .map_err(|e| Fault::Run(format!("the snapshot of run {} cannot be read: {e}", hot.id)))?;
+        (hot.seq, hot.bytes) = (seq, bytes);
+        (hot.snapshot_seq, hot.snapshot_bytes, hot.snapshot_size) = (seq, bytes, state.len() as u64);
+    }
+    replay(conn, &mut hot)?;
+    hot.open = hot.state.tasks.iter().filter(|(_, t)| !t.status.is_terminal()).map(|(key, _)| key.clone()).collect();
+    Ok(hot)
+}
+
+/// Takes a run through the events that follow what it knows.
+pub(super) fn replay(conn: &Connection, hot: &mut Hot) -> Result<(), Fault> {
+    let mut tail = conn.prepare_cached(TAIL)?;
+    let mut rows = tail.query((hot.row, hot.seq))?;
+    while let Some(row) = rows.next()? {
+        let seq: u64 = row.get(0)?;
+        let body = row.get_ref(1)?.as_str().map_err(|e| Fault::Run(e.to_string()))?;
+        if seq != hot.seq + 1 {
+            return Err(Fault::Run(format!("the journal of run {} has no event {}", hot.id, hot.seq + 1)));
+        }
+        let event: Event = serde_json::from_str(body)
+            .map_err(|e| Fault::Run(format!("event {seq} of run {} cannot be read: {e}", hot.id)))?;
+        hot.seq = seq;
+        hot.bytes += body.len() as u64;
+        // What is to be done was done when the event was recorded: the task rows have it.
+        let _commands = advance(&hot.plan, &mut hot.state, &event);
+    }
+    Ok(())
+}

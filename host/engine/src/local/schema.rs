@@ -1,0 +1,92 @@
+//! The format of the journal file, one step per version. Steps are only added, never changed.
+
+/// `MIGRATIONS[n]` brings format n to format n + 1.
+pub(super) const MIGRATIONS: [&str; 1] = [FORMAT_1];
+
+/// - `journal` is the truth: every event of every run, numbered without gaps. All else of a run can be computed from
+///   it and its definition.
+/// - `snapshot` saves reading a long journal again. It is apart from `run` so that a change of the status does not
+///   rewrite it.
+/// - `task` holds what is scheduled: attempts, retries and leases are here and not in the journal, because they do
+///   not change what the run computes.
+/// - `task_ready` and `task_delayed` hold only what waits, in the order in which it is taken: dispatch reads the first
+///   entries and never scans or sorts a backlog.
+const FORMAT_1: &str = "
+CREATE TABLE meta(
+  key   TEXT PRIMARY KEY,
+  value TEXT NOT NULL
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE owner(
+  id            INTEGER PRIMARY KEY CHECK (id = 1),
+  epoch         INTEGER NOT NULL,
+  pid           INTEGER NOT NULL,
+  started_at_ms INTEGER NOT NULL
+) STRICT;
+
+CREATE TABLE definition(
+  id               INTEGER PRIMARY KEY,
+  digest           TEXT NOT NULL UNIQUE,
+  first_used_at_ms INTEGER NOT NULL,
+  body             TEXT NOT NULL
+) STRICT;
+
+CREATE TABLE run(
+  id            INTEGER PRIMARY KEY,
+  execution     TEXT NOT NULL UNIQUE,
+  definition    INTEGER NOT NULL REFERENCES definition(id),
+  workflow      TEXT NOT NULL,
+  behaviour     INTEGER NOT NULL,
+  priority      INTEGER NOT NULL DEFAULT 0,
+  status        TEXT NOT NULL,
+  started_at_ms INTEGER NOT NULL,
+  ended_at_ms   INTEGER
+) STRICT;
+CREATE INDEX run_open ON run(id) WHERE ended_at_ms IS NULL;
+
+CREATE TABLE snapshot(
+  run   INTEGER PRIMARY KEY REFERENCES run(id),
+  seq   INTEGER NOT NULL,
+  bytes INTEGER NOT NULL,
+  state TEXT NOT NULL
+) STRICT;
+
+CREATE TABLE journal(
+  run   INTEGER NOT NULL REFERENCES run(id),
+  seq   INTEGER NOT NULL CHECK (seq > 0),
+  at_ms INTEGER NOT NULL,
+  kind  TEXT NOT NULL,
+  body  TEXT NOT NULL,
+  PRIMARY KEY (run, seq)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE task(
+  id              INTEGER PRIMARY KEY,
+  run             INTEGER NOT NULL REFERENCES run(id),
+  key             TEXT NOT NULL,
+  queue           TEXT NOT NULL,
+  priority        INTEGER NOT NULL DEFAULT 0,
+  state           TEXT NOT NULL CHECK (state IN ('ready', 'running', 'delayed', 'done', 'failed', 'canceled')),
+  attempt         INTEGER NOT NULL DEFAULT 0,
+  failed          INTEGER NOT NULL DEFAULT 0,
+  epoch           INTEGER NOT NULL DEFAULT 0,
+  not_before_ms   INTEGER NOT NULL DEFAULT 0,
+  scheduled_at_ms INTEGER NOT NULL,
+  deadline_ms     INTEGER,
+  started_at_ms   INTEGER,
+  ended_at_ms     INTEGER,
+  ran             TEXT,
+  last_failure    TEXT,
+  call            TEXT NOT NULL,
+  UNIQUE (run, key)
+) STRICT;
+CREATE INDEX task_ready   ON task(priority, id)      WHERE state = 'ready';
+CREATE INDEX task_delayed ON task(not_before_ms, id) WHERE state = 'delayed';
+CREATE INDEX task_running ON task(id)                WHERE state = 'running';
+
+CREATE TABLE idempotency(
+  key     TEXT PRIMARY KEY,
+  request TEXT NOT NULL,
+  run     INTEGER NOT NULL REFERENCES run(id)
+) STRICT, WITHOUT ROWID;
+";

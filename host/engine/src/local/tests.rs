@@ -1,0 +1,281 @@
+//! What cannot be seen from outside: query plans, fences, snapshots, limits, rows that cannot be read.
+
+use std::sync::Arc;
+
+use compozy_interpreter::{Event, Failure, Status};
+use compozy_plan::plan::{Plan, TaskPolicy};
+use rusqlite::Connection;
+use serde_json::{Value, json};
+
+use super::attempt::Launch;
+use super::file::JournalFile;
+use super::ops;
+use super::request::{Definitions, check};
+use super::runs::{Fault, Hot, Runs, TAIL};
+use super::tx::{Effect, OPEN_TASK, OPEN_TASKS, Tx};
+use super::{reader, writer};
+use crate::limits;
+use crate::port::{StartRequest, TaskReport};
+
+fn plan(tasks: usize) -> Arc<Plan> {
+    let tasks: Vec<Value> = (0..tasks)
+        .map(|n| {
+            json!({
+                "id": format!("t{n}"),
+                "kind": {"type": "basic", "id": "tool", "plugin": "test", "action": null, "config": null},
+                "with": null, "input": null, "output": null, "outputs": null,
+                "on_success": null, "on_error": null, "is_final": false, "policy": TaskPolicy::default(),
+            })
+        })
+        .collect();
+    let plan = json!({
+        "format": 1, "workflow": "w", "version": "", "description": "",
+        "project": {"name": "", "version": "", "description": ""},
+        "input": null, "env": {}, "tasks": tasks, "outputs": null,
+    });
+    Arc::new(serde_json::from_value(plan).unwrap())
+}
+
+/// A journal whose operations are done by hand.
+struct Bench {
+    _dir: tempfile::TempDir,
+    conn: Connection,
+    runs: Runs,
+}
+
+impl Bench {
+    fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let conn = JournalFile::new(dir.path()).open_writer().unwrap();
+        Self { _dir: dir, conn, runs: Runs::new() }
+    }
+
+    /// One operation in a transaction of its own.
+    fn work<T>(
+        &mut self,
+        epoch: i64,
+        work: impl FnOnce(&mut Tx<'_>, &mut Runs) -> Result<T, Fault>,
+    ) -> (Result<T, Fault>, Vec<Effect>) {
+        let mut tx = tx(&self.conn, epoch);
+        let runs = &mut self.runs;
+        let result = tx.atomically(|tx| work(tx, runs));
+        (result, tx.effects)
+    }
+
+    fn start(&mut self, plan: &Arc<Plan>) -> Launch {
+        let request = StartRequest { plan: Arc::clone(plan), input: json!({}), idempotency_key: None };
+        let start = check(&Definitions::default(), request, 1_000).unwrap();
+        let (result, effects) = self.work(1, |tx, runs| ops::start(tx, runs, &start));
+        result.unwrap();
+        launched(effects)
+    }
+
+    fn count(&self, sql: &str) -> i64 {
+        self.conn.query_row(sql, [], |row| row.get(0)).unwrap()
+    }
+}
+
+fn tx(conn: &Connection, epoch: i64) -> Tx<'_> {
+    let now_ms = 2_000;
+    Tx { conn, epoch, now_ms, effects: Vec::new(), free: 8, ready: 0, draining: false, watched: true }
+}
+
+fn launched(effects: Vec<Effect>) -> Launch {
+    let launch = effects.into_iter().find_map(|effect| match effect {
+        Effect::Launch(launch) => Some(launch),
+        _ => None,
+    });
+    launch.expect("a task begins")
+}
+
+fn end(tx: &mut Tx<'_>, runs: &mut Runs, launch: &Launch) -> Result<(), Fault> {
+    ops::attempt_ended(tx, runs, launch, TaskReport { result: Ok(json!(1)), ran: None })
+}
+
+#[test]
+fn a_result_counts_only_for_the_attempt_and_the_owner_that_hold_the_task() {
+    let mut bench = Bench::new();
+    let launch = bench.start(&plan(2));
+    let stale = |bench: &mut Bench, epoch, launch: &Launch| {
+        let (result, effects) = bench.work(epoch, |tx, runs| end(tx, runs, launch));
+        result.unwrap();
+        assert!(matches!(effects[..], [Effect::Stale]), "a stale result does nothing but count");
+        assert_eq!(bench.count("SELECT COUNT(*) FROM journal"), 1);
+    };
+    stale(&mut bench, 1, &Launch { attempt: 2, ..launch.clone() });
+    stale(&mut bench, 2, &launch);
+    let (result, effects) = bench.work(1, |tx, runs| end(tx, runs, &launch));
+    result.unwrap();
+    assert_eq!(launched(effects).key, "t1");
+    assert_eq!(bench.count("SELECT COUNT(*) FROM journal"), 2);
+    // The same result again.
+    let (result, effects) = bench.work(1, |tx, runs| end(tx, runs, &launch));
+    result.unwrap();
+    assert!(matches!(effects[..], [Effect::Stale]));
+    assert_eq!(bench.count("SELECT COUNT(*) FROM journal"), 2);
+}
+
+#[test]
+fn hot_queries_use_an_index_and_sort_nothing() {
+    let bench = Bench::new();
+    let queries = [
+        ops::NEXT_READY,
+        ops::CLOSE_ATTEMPT,
+        OPEN_TASK,
+        OPEN_TASKS,
+        TAIL,
+        reader::LIST,
+        "UPDATE task SET state = 'ready' WHERE id = ?1 AND state = 'delayed'",
+        "SELECT id FROM run WHERE execution = ?1",
+        "SELECT id FROM definition WHERE digest = ?1",
+        "SELECT seq, bytes, state FROM snapshot WHERE run = ?1",
+        "SELECT i.request, r.execution FROM idempotency i JOIN run r ON r.id = i.run WHERE i.key = ?1",
+    ];
+    for query in queries {
+        let plan = query_plan(&bench.conn, query);
+        let only_the_index = plan.replace("SCAN t USING INDEX task_ready", "");
+        assert!(!plan.contains("TEMP B-TREE") && !only_the_index.contains("SCAN"), "{query}\n{plan}");
+    }
+    // Once at open: entries of small partial indexes, never the table.
+    for query in [writer::FREE_ALL, writer::COUNT_READY, writer::COUNT_OPEN, writer::ALL_DELAYED] {
+        let plan = query_plan(&bench.conn, query);
+        assert!(plan.contains("USING") && !plan.contains("TEMP B-TREE"), "{query}\n{plan}");
+    }
+}
+
+fn query_plan(conn: &Connection, query: &str) -> String {
+    let mut statement = conn.prepare(&format!("EXPLAIN QUERY PLAN {query}")).unwrap();
+    let count = statement.parameter_count();
+    let values = vec![rusqlite::types::Value::Null; count];
+    let rows = statement.query_map(rusqlite::params_from_iter(values), |row| row.get::<_, String>(3)).unwrap();
+    rows.collect::<Result<Vec<_>, _>>().unwrap().join("\n")
+}
+
+/// Runs a linear plan to its `steps`-th result.
+fn steps(bench: &mut Bench, plan: &Arc<Plan>, steps: usize) -> Launch {
+    let mut launch = bench.start(plan);
+    for _ in 0..steps {
+        let (result, effects) = bench.work(1, |tx, runs| end(tx, runs, &launch));
+        result.unwrap();
+        launch = launched(effects);
+    }
+    launch
+}
+
+#[test]
+fn a_run_is_the_same_from_memory_from_snapshot_and_tail_and_from_its_first_event() {
+    let mut bench = Bench::new();
+    let run = steps(&mut bench, &plan(200), 150).run;
+    let snapshot = bench.count("SELECT seq FROM snapshot");
+    assert!((64..151).contains(&snapshot), "{snapshot}");
+    let hot = bench.runs.take(&bench.conn, run).unwrap();
+    let tailed = Runs::new().take(&bench.conn, run).unwrap();
+    assert_eq!((&hot.state, hot.seq, hot.bytes), (&tailed.state, 151, tailed.bytes));
+    assert_eq!(hot.open, tailed.open);
+    bench.conn.execute("DELETE FROM snapshot", []).unwrap();
+    let replayed = Runs::new().take(&bench.conn, run).unwrap();
+    assert_eq!((&hot.state, hot.seq, hot.bytes), (&replayed.state, replayed.seq, replayed.bytes));
+}
+
+#[test]
+fn a_snapshot_comes_after_events_or_bytes_and_not_too_often_for_a_large_state() {
+    let mut hot = Hot::new(1, crate::port::ExecutionId("x".into()), String::new(), plan(1));
+    hot.seq = limits::SNAPSHOT_EVENTS - 1;
+    assert!(!hot.snapshot_due());
+    hot.seq += 1;
+    assert!(hot.snapshot_due());
+    hot.seq = 1;
+    hot.bytes = limits::SNAPSHOT_BYTES;
+    assert!(hot.snapshot_due());
+    hot.snapshot_size = 5 * limits::SNAPSHOT_BYTES;
+    assert!(!hot.snapshot_due());
+    hot.seq = limits::SNAPSHOT_EVENTS_MAX;
+    assert!(hot.snapshot_due());
+}
+
+#[test]
+fn a_gap_in_a_journal_is_an_error_of_its_run() {
+    let mut bench = Bench::new();
+    let launch = steps(&mut bench, &plan(4), 2);
+    bench.conn.execute("DELETE FROM journal WHERE seq = 2", []).unwrap();
+    bench.runs.forget();
+    let (result, _) = bench.work(1, |tx, runs| end(tx, runs, &launch));
+    let Err(Fault::Run(reason)) = result else { panic!("{result:?}") };
+    assert!(reason.contains("has no event 2"), "{reason}");
+    // Nothing of the failed operation stays.
+    assert_eq!(bench.count("SELECT COUNT(*) FROM task WHERE state = 'running'"), 1);
+    // Its neighbours go on.
+    let other = bench.start(&plan(2));
+    bench.work(1, |tx, runs| end(tx, runs, &other)).0.unwrap();
+}
+
+#[test]
+fn a_run_of_a_newer_version_is_left_alone() {
+    let mut bench = Bench::new();
+    let launch = bench.start(&plan(2));
+    bench.conn.execute("UPDATE run SET behaviour = 999", []).unwrap();
+    bench.runs.forget();
+    let (result, _) = bench.work(1, |tx, runs| end(tx, runs, &launch));
+    let Err(Fault::Run(reason)) = result else { panic!("{result:?}") };
+    assert!(reason.contains("began with behaviour 999, this version has"), "{reason}");
+}
+
+#[test]
+fn a_run_at_its_limit_of_events_or_bytes_ends_with_a_clear_reason() {
+    type Exhaust = fn(&mut Hot);
+    let cases: [(Exhaust, &str); 2] = [
+        (|hot| hot.seq = limits::RUN_EVENTS_MAX - 1, "RUN_LIMIT: the run has 50000 events, at most 50000 are allowed"),
+        (|hot| hot.bytes = limits::RUN_BYTES_MAX, "RUN_LIMIT: the run's events have 52428800 bytes"),
+    ];
+    for (exhaust, reason) in cases {
+        let mut bench = Bench::new();
+        let launch = bench.start(&plan(2));
+        let mut hot = bench.runs.take(&bench.conn, launch.run).unwrap();
+        exhaust(&mut hot);
+        bench.runs.put(hot);
+        let (result, effects) = bench.work(1, |tx, runs| end(tx, runs, &launch));
+        result.unwrap();
+        assert!(effects.iter().any(|effect| matches!(effect, Effect::RunEnded(_))));
+        let last: String =
+            bench.conn.query_row("SELECT body FROM journal ORDER BY seq DESC LIMIT 1", [], |row| row.get(0)).unwrap();
+        let Event::CancelRequested { reason: recorded, .. } = serde_json::from_str(&last).unwrap() else {
+            panic!("{last}")
+        };
+        assert!(recorded.starts_with(reason), "{recorded}");
+        let status: String = bench.conn.query_row("SELECT status FROM run", [], |row| row.get(0)).unwrap();
+        assert_eq!(status, Status::Canceled.name());
+    }
+}
+
+#[test]
+fn a_task_row_that_cannot_be_read_fails_its_task_only() {
+    let mut bench = Bench::new();
+    let launch = bench.start(&plan(1));
+    bench.conn.execute("UPDATE task SET state = 'ready', call = '{}'", []).unwrap();
+    let mut tx = tx(&bench.conn, 1);
+    tx.ready = 1;
+    let next = ops::next_ready(&tx, 10).unwrap().remove(0);
+    assert_eq!(next.task, launch.task);
+    let Err(Fault::Run(reason)) = ops::dispatch(&mut tx, &mut bench.runs, &next) else { panic!() };
+    assert!(reason.contains("the call of task `t0` cannot be read"), "{reason}");
+    ops::fail_ready(&mut tx, &mut bench.runs, &next, Failure::permanent("TASK_UNREADABLE", reason)).unwrap();
+    assert_eq!(tx.ready, 0);
+    let status: String = bench.conn.query_row("SELECT status FROM run", [], |row| row.get(0)).unwrap();
+    assert_eq!(status, "FAILED");
+}
+
+#[test]
+fn a_failed_operation_leaves_no_effects() {
+    let mut bench = Bench::new();
+    let launch = bench.start(&plan(2));
+    let mut tx = tx(&bench.conn, 1);
+    let runs = &mut bench.runs;
+    let result: Result<(), Fault> = tx.atomically(|tx| {
+        end(tx, runs, &launch)?;
+        Err(Fault::Run("afterwards".into()))
+    });
+    assert!(result.is_err());
+    assert_eq!((tx.effects.len(), tx.free, tx.ready), (0, 8, 0));
+    assert_eq!(bench.count("SELECT COUNT(*) FROM journal"), 1);
+    assert_eq!(bench.count("SELECT COUNT(*) FROM task"), 1);
+}

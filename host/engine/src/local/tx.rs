@@ -1,0 +1,392 @@
+//! One transaction: events recorded, runs advanced, tasks scheduled. Nothing takes effect outside before the commit.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use compozy_interpreter::{Command, Event, Failure, RunState, Status, TaskKey, advance};
+use rusqlite::{Connection, OptionalExtension as _};
+use serde_json::Value;
+
+use super::attempt::{Call, Launch};
+use super::request::json_bytes;
+use super::retry::{self, attempt_bound};
+use super::runs::{Fault, Hot};
+use crate::limits;
+use crate::port::{ExecutionId, Notice, Ran};
+
+/// One task of a run, if it has not ended.
+pub(super) const OPEN_TASK: &str = "SELECT id, state, not_before_ms FROM task
+    WHERE run = ?1 AND key = ?2 AND state IN ('ready', 'running', 'delayed')";
+/// The tasks of a run that have not ended.
+pub(super) const OPEN_TASKS: &str = "SELECT id, state, not_before_ms FROM task
+    WHERE run = ?1 AND state IN ('ready', 'running', 'delayed')";
+
+/// What happens after the commit, in order.
+pub(super) enum Effect {
+    /// Begin an attempt.
+    Launch(Launch),
+    /// This attempt of the task is over.
+    Ended(i64),
+    /// The result of the task's attempt is not wanted any more.
+    Abort(i64),
+    /// Wait before the task's next attempt.
+    Delay(u64, i64),
+    /// Do not wait any more.
+    Undelay(u64, i64),
+    /// A run began.
+    RunStarted,
+    /// A run ended.
+    RunEnded(ExecutionId),
+    /// A result came too late.
+    Stale,
+    /// The runtime that runs the attempts has ended.
+    RuntimeGone,
+    /// Tell those who watch.
+    Notice(Notice),
+}
+
+/// A transaction that is under way.
+pub(super) struct Tx<'a> {
+    pub(super) conn: &'a Connection,
+    pub(super) epoch: i64,
+    pub(super) now_ms: u64,
+    pub(super) effects: Vec<Effect>,
+    /// Attempts that may still begin.
+    pub(super) free: usize,
+    /// Tasks that wait in the journal for a free slot.
+    pub(super) ready: u64,
+    /// No attempt begins any more.
+    pub(super) draining: bool,
+    /// Somebody watches.
+    pub(super) watched: bool,
+}
+
+/// Where a transaction stood before an operation.
+#[derive(Clone, Copy)]
+struct Mark {
+    effects: usize,
+    free: usize,
+    ready: u64,
+}
+
+/// What an attempt says of the task that it ended.
+pub(super) struct Ended {
+    pub(super) task: TaskKey,
+    pub(super) ran: Option<Ran>,
+    pub(super) attempts: u32,
+}
+
+impl Tx<'_> {
+    /// Runs an operation so that, if it fails, it leaves nothing: not in the journal and not in the effects.
+    pub(super) fn atomically<T>(&mut self, work: impl FnOnce(&mut Self) -> Result<T, Fault>) -> Result<T, Fault> {
+        let mark = Mark { effects: self.effects.len(), free: self.free, ready: self.ready };
+        self.run("SAVEPOINT operation")?;
+        match work(self) {
+            Ok(value) => {
+                self.run("RELEASE operation")?;
+                Ok(value)
+            }
+            Err(fault) => {
+                self.effects.truncate(mark.effects);
+                (self.free, self.ready) = (mark.free, mark.ready);
+                // A full disk may have ended the whole transaction already; then there is nothing to go back to.
+                if !self.conn.is_autocommit() {
+                    self.run("ROLLBACK TO operation")?;
+                    self.run("RELEASE operation")?;
+                }
+                Err(fault)
+            }
+        }
+    }
+
+    fn run(&self, sql: &str) -> Result<(), Fault> {
+        self.conn.prepare_cached(sql)?.execute([])?;
+        Ok(())
+    }
+
+    pub(super) fn notice(&mut self, notice: impl FnOnce() -> Notice) {
+        if self.watched {
+            let notice = notice();
+            self.effects.push(Effect::Notice(notice));
+        }
+    }
+
+    /// Appends an event to a run's journal, takes the run through it, and writes what is to be done.
+    pub(super) fn record(&mut self, hot: &mut Hot, event: Event, mut ended: Option<Ended>) -> Result<(), Fault> {
+        let mut events = VecDeque::from([event]);
+        while let Some(event) = events.pop_front() {
+            if hot.state.status.is_terminal() {
+                break;
+            }
+            let event = within_limits(hot, event, self.now_ms);
+            self.append(hot, &event)?;
+            let (status, known) = (hot.state.status, hot.state.tasks.len());
+            let commands = advance(&hot.plan, &mut hot.state, &event);
+            self.note_ended_tasks(hot, known, ended.take().as_ref());
+            for command in commands {
+                match command {
+                    Command::ScheduleTask { task, tool, input, policy } => {
+                        if let Some(failed) = self.schedule(hot, task, Call { tool, input, policy })? {
+                            events.push_back(failed);
+                        }
+                    }
+                    Command::CancelTask { task } => self.cancel_tasks(hot.row, Some(&task))?,
+                    Command::Finish => self.finish(hot)?,
+                }
+            }
+            // A run is written as running; the end of a run is written by `finish`.
+            let begun = status == Status::Pending && hot.state.status == Status::Running;
+            if hot.state.status != status && !begun && !hot.state.status.is_terminal() {
+                self.conn
+                    .prepare_cached("UPDATE run SET status = ?2 WHERE id = ?1")?
+                    .execute((hot.row, hot.state.status.name()))?;
+            }
+        }
+        if hot.snapshot_due() {
+            self.snapshot(hot)?;
+        }
+        Ok(())
+    }
+
+    fn append(&self, hot: &mut Hot, event: &Event) -> Result<(), Fault> {
+        let body = to_json(event)?;
+        let (kind, at_ms) = describe(event);
+        hot.seq += 1;
+        hot.bytes += body.len() as u64;
+        self.conn
+            .prepare_cached("INSERT INTO journal(run, seq, at_ms, kind, body) VALUES (?1, ?2, ?3, ?4, ?5)")?
+            .execute((hot.row, hot.seq, at_ms, kind, body))?;
+        Ok(())
+    }
+
+    /// Compares only what was open before with what is new: a run may have thousands of tasks that ended long ago.
+    fn note_ended_tasks(&mut self, hot: &mut Hot, known: usize, ended: Option<&Ended>) {
+        let fresh: Vec<TaskKey> = (known..hot.state.tasks.len())
+            .filter_map(|i| hot.state.tasks.get_index(i))
+            .map(|(k, _)| k.clone())
+            .collect();
+        let tasks = &hot.state.tasks;
+        let mut over = Vec::new();
+        hot.open.retain(|key| {
+            let open = tasks.get(key).is_some_and(|task| !task.status.is_terminal());
+            if !open {
+                over.push(key.clone());
+            }
+            open
+        });
+        for key in fresh {
+            let list = if tasks[&key].status.is_terminal() { &mut over } else { &mut hot.open };
+            list.push(key);
+        }
+        // Children before what they belong to, else in the order in which the run came to them.
+        over.sort_by_cached_key(|key| std::cmp::Reverse(depth(&hot.state, key)));
+        for key in over {
+            let Some(task) = hot.state.tasks.get(&key) else { continue };
+            let (ran, attempts) = match ended {
+                Some(ended) if ended.task == key => (ended.ran.clone(), ended.attempts),
+                _ => (None, 0),
+            };
+            let (id, kind, status) = (&hot.id, &task.kind, task.status);
+            self.notice(|| Notice::TaskEnded {
+                id: id.clone(),
+                task: key.0.clone(),
+                kind: kind.clone(),
+                status,
+                ran,
+                attempts,
+            });
+        }
+    }
+
+    /// Writes a task, at once as running when there is a free slot and nobody waits for one: in the straight path
+    /// an attempt then needs no commit of its own to begin. Answers the event of a task that cannot be scheduled.
+    fn schedule(&mut self, hot: &Hot, task: TaskKey, call: Call) -> Result<Option<Event>, Fault> {
+        let input_bytes = json_bytes(&call.input);
+        if input_bytes > limits::PAYLOAD_BYTES_MAX {
+            let failure = retry::too_large(&task.0, "input", input_bytes);
+            self.insert_task(hot, &task, &Call { input: Value::Null, ..call }, "failed", Some(&failure), None)?;
+            return Ok(Some(Event::TaskFailed { now_ms: self.event_time(hot), task, failure }));
+        }
+        let deadline_ms = call.policy.schedule_to_close_ms.map(|bound| clamp(self.now_ms.saturating_add(bound)));
+        let bound = if self.free > 0 && self.ready == 0 && !self.draining {
+            attempt_bound(&call.policy, deadline_ms, self.now_ms)
+        } else {
+            None
+        };
+        let Some((limit_ms, bound)) = bound else {
+            self.insert_task(hot, &task, &call, "ready", None, deadline_ms)?;
+            self.ready += 1;
+            return Ok(None);
+        };
+        let id = self.insert_task(hot, &task, &call, "running", None, deadline_ms)?;
+        self.free -= 1;
+        self.effects.push(Effect::Launch(Launch {
+            task: id,
+            run: hot.row,
+            execution: hot.id.clone(),
+            key: task.0,
+            attempt: 1,
+            failed: 0,
+            deadline_ms,
+            call: Arc::new(call),
+            limit_ms,
+            bound,
+        }));
+        Ok(None)
+    }
+
+    fn insert_task(
+        &self,
+        hot: &Hot,
+        task: &TaskKey,
+        call: &Call,
+        state: &str,
+        failure: Option<&Failure>,
+        deadline_ms: Option<u64>,
+    ) -> Result<i64, Fault> {
+        let running = state == "running";
+        self.conn
+            .prepare_cached(
+                "INSERT INTO task(run, key, queue, state, attempt, epoch, scheduled_at_ms, deadline_ms, started_at_ms,
+                                  ended_at_ms, last_failure, call)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)",
+            )?
+            .execute((
+                hot.row,
+                &task.0,
+                &call.tool.plugin,
+                state,
+                u32::from(running),
+                if running { self.epoch } else { 0 },
+                self.now_ms,
+                deadline_ms,
+                running.then_some(self.now_ms),
+                failure.map(|_| self.now_ms),
+                failure.map(failure_text),
+                to_json(call)?,
+            ))?;
+        Ok(self.conn.last_insert_rowid())
+    }
+
+    /// Ends the tasks of a run that have not ended: one, or all.
+    fn cancel_tasks(&mut self, run: i64, only: Option<&TaskKey>) -> Result<(), Fault> {
+        let mut open = Vec::new();
+        {
+            let mut statement = self.conn.prepare_cached(if only.is_some() { OPEN_TASK } else { OPEN_TASKS })?;
+            let mut rows = match only {
+                Some(key) => statement.query((run, &key.0))?,
+                None => statement.query([run])?,
+            };
+            while let Some(row) = rows.next()? {
+                open.push((row.get::<_, i64>(0)?, row.get::<_, String>(1)?, row.get::<_, u64>(2)?));
+            }
+        }
+        for (id, state, not_before_ms) in open {
+            self.conn
+                .prepare_cached("UPDATE task SET state = 'canceled', ended_at_ms = ?2 WHERE id = ?1")?
+                .execute((id, self.now_ms))?;
+            match state.as_str() {
+                "ready" => self.ready = self.ready.saturating_sub(1),
+                "delayed" => self.effects.push(Effect::Undelay(not_before_ms, id)),
+                _ => {
+                    self.free += 1;
+                    self.effects.push(Effect::Abort(id));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn finish(&mut self, hot: &mut Hot) -> Result<(), Fault> {
+        self.cancel_tasks(hot.row, None)?;
+        self.conn.prepare_cached("UPDATE run SET status = ?2, ended_at_ms = ?3 WHERE id = ?1")?.execute((
+            hot.row,
+            hot.state.status.name(),
+            self.event_time(hot),
+        ))?;
+        // The last snapshot makes an ended run readable by itself, without its definition or the interpreter.
+        self.snapshot(hot)?;
+        let (id, status) = (hot.id.clone(), hot.state.status);
+        let ended = Effect::RunEnded(id.clone());
+        self.notice(|| Notice::ExecutionEnded { id, status });
+        // After the notices: who waits for the run has then been told of all its tasks.
+        self.effects.push(ended);
+        Ok(())
+    }
+
+    fn snapshot(&self, hot: &mut Hot) -> Result<(), Fault> {
+        let state = to_json(&hot.state)?;
+        self.conn
+            .prepare_cached(
+                "INSERT INTO snapshot(run, seq, bytes, state) VALUES (?1, ?2, ?3, ?4)
+                 ON CONFLICT(run) DO UPDATE SET seq = excluded.seq, bytes = excluded.bytes, state = excluded.state",
+            )?
+            .execute((hot.row, hot.seq, hot.bytes, &state))?;
+        (hot.snapshot_seq, hot.snapshot_bytes, hot.snapshot_size) = (hot.seq, hot.bytes, state.len() as u64);
+        Ok(())
+    }
+
+    /// The time of an event of a run: never before the run's last one, also when the clock jumped back.
+    pub(super) fn event_time(&self, hot: &Hot) -> u64 {
+        self.now_ms.max(hot.state.now_ms)
+    }
+
+    /// The row of an execution.
+    pub(super) fn find_run(&self, id: &ExecutionId) -> Result<Option<i64>, Fault> {
+        Ok(self
+            .conn
+            .prepare_cached("SELECT id FROM run WHERE execution = ?1")?
+            .query_row([&id.0], |row| row.get(0))
+            .optional()?)
+    }
+}
+
+/// How many tasks a task is in.
+fn depth(state: &RunState, key: &TaskKey) -> usize {
+    let parent = |key: &TaskKey| state.tasks.get(key).and_then(|task| task.parent.clone());
+    std::iter::successors(parent(key), parent).count()
+}
+
+/// A run that is at its limit ends with the next event, whatever that was.
+fn within_limits(hot: &Hot, event: Event, now_ms: u64) -> Event {
+    let reason = if hot.seq + 1 >= limits::RUN_EVENTS_MAX {
+        format!("RUN_LIMIT: the run has {} events, at most {} are allowed", hot.seq + 1, limits::RUN_EVENTS_MAX)
+    } else if hot.bytes >= limits::RUN_BYTES_MAX {
+        format!(
+            "RUN_LIMIT: the run's events have {} bytes, at most {} bytes are allowed",
+            hot.bytes,
+            limits::RUN_BYTES_MAX
+        )
+    } else {
+        return event;
+    };
+    Event::CancelRequested { now_ms: now_ms.max(hot.state.now_ms), reason }
+}
+
+fn describe(event: &Event) -> (&'static str, u64) {
+    match event {
+        Event::Started { now_ms, .. } => ("started", *now_ms),
+        Event::TaskCompleted { now_ms, .. } => ("task_completed", *now_ms),
+        Event::TaskFailed { now_ms, .. } => ("task_failed", *now_ms),
+        Event::CancelRequested { now_ms, .. } => ("cancel_requested", *now_ms),
+    }
+}
+
+/// A failure as one line of text.
+pub(super) fn failure_text(failure: &Failure) -> String {
+    format!("{}: {}", failure.code, failure.message)
+}
+
+/// The largest time that SQLite holds.
+pub(super) fn clamp(at_ms: u64) -> u64 {
+    at_ms.min(i64::MAX.unsigned_abs())
+}
+
+pub(super) fn to_json(value: &impl serde::Serialize) -> Result<String, Fault> {
+    serde_json::to_string(value).map_err(|e| Fault::Run(format!("a value cannot be written as JSON: {e}")))
+}
+
+/// The status of a row.
+pub(super) fn parse_status(text: &str) -> Result<Status, Fault> {
+    serde_json::from_value(Value::String(text.to_owned())).map_err(|_| Fault::Run(format!("unknown status `{text}`")))
+}

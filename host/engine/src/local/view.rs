@@ -1,0 +1,38 @@
+//! A look into a journal without taking it over.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use tokio::runtime::Handle;
+
+use super::file::JournalFile;
+use super::reader::Readers;
+use crate::EngineError;
+use crate::port::{Execution, ExecutionId, ExecutionSummary, JournalRecord};
+
+/// Reads a journal, whether an engine works on it, has stopped, or was killed. It takes no lock and changes no record.
+pub struct JournalView {
+    readers: Arc<Readers>,
+}
+
+impl JournalView {
+    /// Opens the journal of a data folder; makes neither folder nor journal. Reads on the blocking threads of `runtime`.
+    pub fn open(data_dir: &Path, runtime: Handle) -> Result<Self, EngineError> {
+        Ok(Self { readers: Readers::open(JournalFile::new(data_dir), runtime)? })
+    }
+
+    /// See [`crate::port::Engine::execution`].
+    pub async fn execution(&self, id: &ExecutionId) -> Result<Option<Execution>, EngineError> {
+        self.readers.execution(id).await
+    }
+
+    /// See [`crate::port::Engine::journal`].
+    pub async fn journal(&self, id: &ExecutionId) -> Result<Vec<JournalRecord>, EngineError> {
+        self.readers.journal(id).await
+    }
+
+    /// See [`crate::port::Engine::list`].
+    pub async fn list(&self, limit: usize, before: Option<&ExecutionId>) -> Result<Vec<ExecutionSummary>, EngineError> {
+        self.readers.list(limit, before).await
+    }
+}

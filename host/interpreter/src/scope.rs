@@ -1,0 +1,409 @@
+//! What templates and conditions see from a place of the run. Borrowed from the state: outputs are never copied,
+//! except the lists of `children`, and those only for a template that mentions them.
+
+use std::collections::BTreeMap;
+
+use compozy_plan::condition::Condition;
+use compozy_plan::plan::{Collection, Plan, Task};
+use compozy_plan::scope::{Node, Scope};
+use compozy_plan::template::Template;
+use serde_json::{Value, json};
+
+use crate::event::{Failure, TaskKey};
+use crate::fault::{Fault, Place};
+use crate::locate::{Children, Frame, frames};
+use crate::state::{RunState, TaskState};
+
+/// A place of the run from which a template or a condition is evaluated.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Site<'a> {
+    /// The task's key; `None` for the workflow itself.
+    pub(crate) key: Option<&'a TaskKey>,
+    /// The container around the task; `None` is the workflow.
+    pub(crate) container: Option<&'a TaskKey>,
+    /// The task's place in the container.
+    pub(crate) at: usize,
+    /// The task.
+    pub(crate) task: Option<&'a Task>,
+    /// The task's rendered arguments.
+    pub(crate) with: Option<&'a Value>,
+    /// The executor's answer, or what stands for it.
+    pub(crate) output: Option<&'a Value>,
+    /// The item that a filter looks at.
+    pub(crate) item: Option<Item<'a>>,
+}
+
+/// An item of a collection that has no child yet.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Item<'a> {
+    pub(crate) collection: &'a Collection,
+    pub(crate) value: &'a Value,
+    pub(crate) at: usize,
+}
+
+impl<'a> Site<'a> {
+    /// Of a task that has not begun: it has no arguments yet.
+    pub(crate) fn outside(key: &'a TaskKey, container: Option<&'a TaskKey>, at: usize, task: &'a Task) -> Self {
+        Self { key: Some(key), container, at, task: Some(task), ..Self::default() }
+    }
+
+    /// Of a task that has begun.
+    pub(crate) fn inside(key: &'a TaskKey, entry: &'a TaskState, task: &'a Task) -> Self {
+        Self { with: Some(entry.arguments()), ..Self::outside(key, entry.parent.as_ref(), entry.at, task) }
+    }
+
+    /// The task's own `with`, over that of a collection around it.
+    pub(crate) fn arguments(self, plan: &Plan, state: &RunState) -> Result<Value, Fault> {
+        let own = match self.task.and_then(|task| task.with.as_ref()) {
+            Some(template) => self.render(plan, state, template, "with")?,
+            None => Value::Null,
+        };
+        let around = self.container.and_then(|container| state.tasks.get(container));
+        Ok(match (around, own) {
+            (Some(around), own) if around.progress.is_some() => merged(&around.with, own),
+            (_, own) => own,
+        })
+    }
+
+    /// Renders a template of the field `field`.
+    pub(crate) fn render(
+        self,
+        plan: &Plan,
+        state: &RunState,
+        template: &Template,
+        field: &'static str,
+    ) -> Result<Value, Fault> {
+        let scope = self.scope(plan, state, &Mentions::of_template(template))?;
+        template.render(&scope).map_err(|error| Fault::Template {
+            place: self.place(),
+            field,
+            reason: error.to_string(),
+        })
+    }
+
+    /// The value of a condition of the field `field`.
+    pub(crate) fn evaluate(
+        self,
+        plan: &Plan,
+        state: &RunState,
+        condition: &Condition,
+        field: &'static str,
+    ) -> Result<Value, Fault> {
+        let scope = self.scope(plan, state, &Mentions::of_condition(condition))?;
+        condition.evaluate(&scope).map_err(|error| self.condition_fault(field, &error))
+    }
+
+    /// Whether a condition of the field `field` holds.
+    pub(crate) fn is_true(
+        self,
+        plan: &Plan,
+        state: &RunState,
+        condition: &Condition,
+        field: &'static str,
+    ) -> Result<bool, Fault> {
+        let scope = self.scope(plan, state, &Mentions::of_condition(condition))?;
+        condition.is_true(&scope).map_err(|error| self.condition_fault(field, &error))
+    }
+
+    fn condition_fault(self, field: &'static str, error: &dyn std::fmt::Display) -> Fault {
+        let reason = match self.item {
+            Some(item) => format!("for item {}: {error}", item.at),
+            None => error.to_string(),
+        };
+        Fault::Condition { place: self.place(), field, reason }
+    }
+
+    fn place(self) -> Place {
+        self.key.map_or(Place::Workflow, |key| Place::Task(key.clone()))
+    }
+
+    fn scope(self, plan: &'a Plan, state: &'a RunState, mentions: &Mentions<'_>) -> Result<Scope<'a>, Fault> {
+        let Some(frames) = frames(plan, state, self.container, self.at) else {
+            let key = self.key.or(self.container).cloned().unwrap_or_else(|| TaskKey(String::new()));
+            return Err(Fault::mismatch(&key, "the containers around it"));
+        };
+        let mut scope = Scope::new();
+        scope.insert("workflow", workflow(plan, state)).insert("input", &state.input);
+        let project = &plan.project;
+        scope.insert(
+            "project",
+            json!({ "name": project.name, "version": project.version, "description": project.description }),
+        );
+        scope
+            .insert("env", Node::map(plan.env.iter().map(|(name, value)| (name.as_str(), Node::from(value.as_str())))));
+        if !matches!(mentions, Mentions::Nothing) {
+            scope.insert("tasks", tasks(plan, state, &frames, mentions));
+        }
+        let mut parent = None;
+        for frame in &frames {
+            insert_item(&mut scope, frame);
+            parent = Some(as_parent(frame, parent));
+        }
+        if let Some(parent) = parent {
+            scope.insert("parent", parent);
+        }
+        if let Some(task) = self.task {
+            scope.insert("task", json!({ "id": task.id, "type": task.kind.name() }));
+        }
+        if let Some(with) = self.with {
+            scope.insert("with", with);
+        }
+        if let Some(output) = self.output {
+            scope.insert("output", output);
+        }
+        if let Some(item) = self.item {
+            scope.insert(&item.collection.item_var, item.value);
+            scope.insert(&item.collection.index_var, Value::from(item.at));
+        }
+        Ok(scope)
+    }
+}
+
+/// What a text reads of `tasks`. Only that is provided: a run may have thousands of tasks.
+#[derive(Debug)]
+enum Mentions<'t> {
+    /// Nothing.
+    Nothing,
+    /// Tasks by id, and whether their children are asked for.
+    Tasks(BTreeMap<&'t str, bool>),
+    /// It cannot be told beforehand.
+    Anything,
+}
+
+impl<'t> Mentions<'t> {
+    fn of_condition(condition: &'t Condition) -> Self {
+        Self::of_paths(condition.references().iter().map(Vec::as_slice))
+    }
+
+    fn of_template(template: &'t Template) -> Self {
+        // A template can also reach its scope in ways that are no paths: `$s := .`, `get $ "tasks"`, `toJson .`.
+        let Ok(text) = serde_json::to_string(template) else {
+            return Self::Anything;
+        };
+        let paths = template.references().iter().map(|reference| reference.path.as_slice());
+        let known = paths.clone().filter(|path| path.first().is_some_and(|name| name == "tasks")).count();
+        if has_lone_root(&text) || text.matches("tasks").count() > known {
+            return Self::Anything;
+        }
+        Self::of_paths(paths)
+    }
+
+    fn of_paths(paths: impl Iterator<Item = &'t [String]>) -> Self {
+        let mut tasks = BTreeMap::new();
+        for path in paths {
+            match path {
+                [root, id, rest @ ..] if root == "tasks" => {
+                    let children = rest.first().is_none_or(|field| field == "children");
+                    *tasks.entry(id.as_str()).or_insert(false) |= children;
+                }
+                [root] if root == "tasks" => return Self::Anything,
+                _ => {}
+            }
+        }
+        if tasks.is_empty() { Self::Nothing } else { Self::Tasks(tasks) }
+    }
+}
+
+/// True when a template's text may hold a `.` or `$` that stands alone, which is the whole scope. Errs on the safe side.
+fn has_lone_root(text: &str) -> bool {
+    let is_name = |c: char| c.is_alphanumeric() || c == '_';
+    let mut before = ' ';
+    let mut chars = text.chars().peekable();
+    while let Some(c) = chars.next() {
+        let after = chars.peek().copied().unwrap_or(' ');
+        let alone = match c {
+            '.' => !is_name(before) && !matches!(before, ')' | '$' | '.') && !is_name(after),
+            '$' => !is_name(after) && after != '.',
+            _ => false,
+        };
+        if alone {
+            return true;
+        }
+        before = c;
+    }
+    false
+}
+
+fn workflow<'a>(plan: &'a Plan, state: &'a RunState) -> Node<'a> {
+    Node::map([
+        ("id", Node::from(plan.workflow.as_str())),
+        ("version", Node::from(plan.version.as_str())),
+        ("execution_id", Node::from(state.execution_id.as_str())),
+        ("input", Node::from(&state.input)),
+        ("status", Node::from(state.status.name())),
+    ])
+}
+
+/// The tasks that the run came to, of all lists around the place. A name of an inner list hides that of an outer one,
+/// also when the run has not come to the inner task.
+fn tasks<'a>(plan: &'a Plan, state: &'a RunState, frames: &[Frame<'a, 'a>], mentions: &Mentions<'_>) -> Node<'a> {
+    let lists: Vec<(Option<&'a TaskKey>, &'a [Task])> = std::iter::once((None, plan.tasks.as_slice()))
+        .chain(frames.iter().filter_map(|frame| match Children::of(frame.task) {
+            Some(Children::List(tasks)) => Some((Some(frame.key), tasks)),
+            Some(Children::Each(_)) | None => None,
+        }))
+        .collect();
+    let Mentions::Tasks(mentioned) = mentions else {
+        return Node::Map(all_tasks(state, &lists, true));
+    };
+    let mut fields = BTreeMap::new();
+    for (id, children) in mentioned {
+        let found = lists
+            .iter()
+            .rev()
+            .find_map(|(container, tasks)| Some((*container, tasks.iter().find(|task| task.id == *id)?)));
+        if let Some(node) = found.and_then(|(container, task)| task_node(state, container, task, *children)) {
+            fields.insert((*id).to_owned(), node);
+        }
+    }
+    if fields.len() < mentioned.len() {
+        // Something is missing. The message can only name what is near if it knows what there is.
+        let mut all = all_tasks(state, &lists, false);
+        all.append(&mut fields);
+        return Node::Map(all);
+    }
+    Node::Map(fields)
+}
+
+fn all_tasks<'a>(
+    state: &'a RunState,
+    lists: &[(Option<&'a TaskKey>, &'a [Task])],
+    children: bool,
+) -> BTreeMap<String, Node<'a>> {
+    let mut fields = BTreeMap::new();
+    for (container, tasks) in lists {
+        for task in *tasks {
+            match task_node(state, *container, task, children) {
+                Some(node) => drop(fields.insert(task.id.clone(), node)),
+                None => drop(fields.remove(&task.id)),
+            }
+        }
+    }
+    fields
+}
+
+/// The latest visit of a task; `None` when the run has not come to it.
+fn task_node<'a>(state: &'a RunState, container: Option<&TaskKey>, task: &'a Task, children: bool) -> Option<Node<'a>> {
+    let (key, entry) = latest(state, container, &task.id)?;
+    let mut fields = result(entry);
+    if let (true, Some(children)) = (children, Children::of(task)) {
+        fields.insert("children".to_owned(), children_of(state, key, entry, children));
+    }
+    Some(Node::Map(fields))
+}
+
+fn latest<'a>(state: &'a RunState, container: Option<&TaskKey>, id: &str) -> Option<(&'a TaskKey, &'a TaskState)> {
+    state.tasks.get_key_value(&state.latest(&TaskKey::of(container, id)))
+}
+
+/// Status, output and error of a task; output and error are null unless there is one.
+fn result(entry: &TaskState) -> BTreeMap<String, Node<'_>> {
+    let output = entry.output.as_ref().map_or(Node::Owned(Value::Null), Node::Value);
+    let error = entry.failure.as_ref().map_or(Node::Owned(Value::Null), error);
+    [("status", Node::from(entry.status.name())), ("output", output), ("error", error)]
+        .into_iter()
+        .map(|(name, node)| (name.to_owned(), node))
+        .collect()
+}
+
+fn error(failure: &Failure) -> Node<'_> {
+    Node::map([
+        ("code", Node::from(failure.code.as_str())),
+        ("message", Node::from(failure.message.as_str())),
+        ("details", Node::from(&failure.details)),
+    ])
+}
+
+/// The children of a collection as a list in the order of the items, those of a composite by id.
+fn children_of<'a>(state: &'a RunState, key: &TaskKey, entry: &TaskState, children: Children<'_>) -> Node<'a> {
+    match children {
+        Children::List(tasks) => Node::map(tasks.iter().filter_map(|task| {
+            let (_, child) = latest(state, Some(key), &task.id)?;
+            Some((task.id.as_str(), Node::Map(result(child))))
+        })),
+        Children::Each(_) => {
+            let started = entry.progress.as_ref().map_or(0, |progress| progress.started);
+            let children = (0..started).filter_map(|at| {
+                let child = state.tasks.get(&key.item(at))?;
+                let error = child.failure.as_ref().map(
+                    |failure| json!({ "code": failure.code, "message": failure.message, "details": failure.details }),
+                );
+                Some(json!({ "status": child.status.name(), "output": child.output, "error": error }))
+            });
+            Node::Owned(Value::Array(children.collect()))
+        }
+    }
+}
+
+/// The item of a collection around the place, under the names that the collection gives it.
+fn insert_item<'a>(scope: &mut Scope<'a>, frame: &Frame<'a, 'a>) {
+    let (Some(Children::Each(collection)), Some(progress)) = (Children::of(frame.task), &frame.state.progress) else {
+        return;
+    };
+    if let Some(item) = progress.items.get(frame.child_at) {
+        scope.insert(&collection.item_var, item);
+        scope.insert(&collection.index_var, Value::from(frame.child_at));
+    }
+}
+
+/// A container as its children see it.
+fn as_parent<'a>(frame: &Frame<'a, 'a>, parent: Option<Node<'a>>) -> Node<'a> {
+    let fields = [
+        ("id", Node::from(frame.task.id.as_str())),
+        ("type", Node::from(frame.task.kind.name())),
+        ("with", Node::from(frame.state.arguments())),
+    ];
+    Node::map(fields.into_iter().chain(parent.map(|parent| ("parent", parent))))
+}
+
+/// Arguments of a collection with those of its child over them.
+fn merged(around: &Value, own: Value) -> Value {
+    match (around, own) {
+        (Value::Object(around), Value::Object(own)) => {
+            let mut both = around.clone();
+            both.extend(own);
+            Value::Object(both)
+        }
+        (around, Value::Null) => around.clone(),
+        (_, own) => own,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use compozy_plan::template::Template;
+    use serde_json::json;
+
+    use super::Mentions;
+
+    #[test]
+    fn a_template_gets_the_tasks_that_it_reads() {
+        let cases = [
+            ("no {{ .input.tasks_done }}", "anything"),
+            ("plain text", "nothing"),
+            ("{{ .input.a }} costs 3.50 $ ", "anything"),
+            ("{{ .input.a }} costs 3.50", "nothing"),
+            ("{{ .tasks.a.output.b }}", "a"),
+            ("{{ $.tasks.a.output }}{{ .tasks.a.error }}{{ .tasks.b-c.status }}", "a b-c"),
+            ("{{ .tasks.a.children }}", "a+children"),
+            ("{{ toJson .tasks.a }}", "a+children"),
+            ("{{ index .tasks \"a\" }}", "anything"),
+            ("{{ toJson . }}", "anything"),
+            ("{{ $s := $ }}{{ $s.input }}", "anything"),
+            ("{{ range .input.list }}{{ $.tasks.a.output }}{{ end }}", "a"),
+        ];
+        for (text, expected) in cases {
+            let template = Template::compile(&json!({ "field": text })).expect(text);
+            let found = match Mentions::of_template(&template) {
+                Mentions::Nothing => "nothing".to_owned(),
+                Mentions::Anything => "anything".to_owned(),
+                Mentions::Tasks(tasks) => tasks
+                    .iter()
+                    .map(|(id, children)| format!("{id}{}", if *children { "+children" } else { "" }))
+                    .collect::<Vec<_>>()
+                    .join(" "),
+            };
+            assert_eq!(found, expected, "{text}");
+        }
+    }
+}

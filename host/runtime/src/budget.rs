@@ -1,0 +1,126 @@
+//! How long a call keeps a thread busy.
+//!
+//! A call is a future. Its polls are the time in which the guest's code, or the host's on its behalf, runs; between them it
+//! waits for I/O or for its turn, and that is not the guest's fault. So `wall_ms` counts the polls, and
+//! `call_timeout_ms` counts everything.
+
+use std::future::{Future, poll_fn};
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::{Duration, Instant};
+
+use crate::limits::{Limit, LimitHit, Limits};
+
+/// Counts the busy time of the call that an instance serves.
+#[derive(Debug)]
+pub(crate) struct CallClock {
+    origin: Instant,
+    allowed: Duration,
+    /// Busy time of the polls that are over, in microseconds.
+    busy_us: AtomicU64,
+    /// When the present poll began, in microseconds after `origin`.
+    entered_us: AtomicU64,
+    /// Polls of this call, and the one for which SQL got its deadline.
+    polls: AtomicU64,
+    told: AtomicU64,
+}
+
+impl CallClock {
+    pub(crate) fn new(limits: &Limits) -> Self {
+        Self {
+            origin: Instant::now(),
+            allowed: limits.duration(Limit::WallMs),
+            busy_us: AtomicU64::new(0),
+            entered_us: AtomicU64::new(0),
+            polls: AtomicU64::new(0),
+            told: AtomicU64::new(0),
+        }
+    }
+
+    /// A new call begins.
+    pub(crate) fn reset(&self) {
+        self.busy_us.store(0, Relaxed);
+        self.entered_us.store(self.now_us(), Relaxed);
+    }
+
+    fn now_us(&self) -> u64 {
+        u64::try_from(self.origin.elapsed().as_micros()).unwrap_or(u64::MAX)
+    }
+
+    fn enter(&self) {
+        self.entered_us.store(self.now_us(), Relaxed);
+        self.polls.fetch_add(1, Relaxed);
+    }
+
+    fn leave(&self) {
+        let spent = self.now_us().saturating_sub(self.entered_us.load(Relaxed));
+        self.busy_us.fetch_add(spent, Relaxed);
+    }
+
+    /// Busy time until now. Only meaningful inside of a poll.
+    pub(crate) fn busy(&self) -> Duration {
+        let present = self.now_us().saturating_sub(self.entered_us.load(Relaxed));
+        Duration::from_micros(self.busy_us.load(Relaxed) + present)
+    }
+
+    /// Whether the budget is used up.
+    pub(crate) fn check(&self) -> Result<(), LimitHit> {
+        let busy = self.busy();
+        if busy < self.allowed {
+            return Ok(());
+        }
+        let millis = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
+        Err(LimitHit { limit: Limit::WallMs, used: millis(busy), allowed: millis(self.allowed) })
+    }
+
+    /// When the budget will be used up if the call goes on without waiting; `None` when that was said for this poll.
+    pub(crate) fn new_deadline(&self) -> Option<Instant> {
+        let poll = self.polls.load(Relaxed);
+        if self.told.swap(poll, Relaxed) == poll {
+            return None;
+        }
+        Some(Instant::now() + self.allowed.saturating_sub(self.busy()))
+    }
+}
+
+/// Runs the future of one call under its clock and its outer timeout.
+#[derive(Debug)]
+pub struct CallTimer {
+    clock: Arc<CallClock>,
+    timeout: Duration,
+    begun: Instant,
+}
+
+impl CallTimer {
+    pub(crate) fn new(clock: Arc<CallClock>, timeout: Duration) -> Self {
+        Self { clock, timeout, begun: Instant::now() }
+    }
+
+    /// Lets the caller's own patience end the call sooner.
+    pub(crate) fn at_most(mut self, timeout: Duration) -> Self {
+        self.timeout = self.timeout.min(timeout);
+        self
+    }
+
+    /// Runs the call. When it takes too long the future is dropped and the error is a [`LimitHit`] of `call_timeout_ms`.
+    pub async fn run<T>(self, call: impl Future<Output = wasmtime::Result<T>>) -> wasmtime::Result<T> {
+        let mut call = pin!(call);
+        let clock = &*self.clock;
+        let metered = poll_fn(|context| {
+            clock.enter();
+            let poll = call.as_mut().poll(context);
+            clock.leave();
+            poll
+        });
+        let left = self.timeout.saturating_sub(self.begun.elapsed());
+        match tokio::time::timeout(left, metered).await {
+            Ok(result) => result,
+            Err(_) => {
+                let millis = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
+                let (used, allowed) = (millis(self.begun.elapsed()), millis(self.timeout));
+                Err(LimitHit { limit: Limit::CallTimeoutMs, used, allowed }.into())
+            }
+        }
+    }
+}

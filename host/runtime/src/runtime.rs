@@ -1,0 +1,379 @@
+//! The door to plugins: opens them, runs tasks, answers what is loaded.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use serde::Serialize;
+use serde_json::Value;
+
+use crate::bindings::task::exports::compozy::task::executor::{Request, TaskError};
+use crate::call::task_failure;
+use crate::clock::{Clock, SystemClock};
+use crate::engine::SandboxEngine;
+use crate::error::{CallError, nearest};
+use crate::identity::Identity;
+use crate::limits::{Limit, LimitHit};
+use crate::loader::{self, Builtin, LoadError, PluginPolicy};
+use crate::plugin::{Action, Counts, Plugin, PluginHandle, Role, Source};
+use crate::pool::InstancePool;
+use crate::stores::{PluginCache, PluginConfigStore, PluginMemoryStore, Stores};
+
+/// Which plugin fills each store's role; `None` leaves a role empty.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoreSelection {
+    /// The role `cache`.
+    pub cache: Option<String>,
+    /// The role `config-store`.
+    pub config_store: Option<String>,
+    /// The role `memory-store`.
+    pub memory_store: Option<String>,
+}
+
+impl Default for StoreSelection {
+    fn default() -> Self {
+        let sqlite = || Some("sqlite".to_owned());
+        Self { cache: sqlite(), config_store: sqlite(), memory_store: sqlite() }
+    }
+}
+
+impl StoreSelection {
+    /// No stores at all.
+    pub fn none() -> Self {
+        Self { cache: None, config_store: None, memory_store: None }
+    }
+}
+
+/// What a runtime is opened with.
+pub struct RuntimeOptions {
+    /// Folders whose sub-folders are plugins (or that are one themselves).
+    pub plugin_dirs: Vec<PathBuf>,
+    /// Plugins inside of the binary.
+    pub builtins: Vec<Builtin>,
+    /// Where plugins have their databases.
+    pub data_dir: PathBuf,
+    /// Where compiled code is kept; `None` compiles at every start.
+    pub code_cache_dir: Option<PathBuf>,
+    /// What the operator says to single plugins, by name.
+    pub policies: BTreeMap<String, PluginPolicy>,
+    /// What the operator says to all others.
+    pub default_policy: PluginPolicy,
+    /// Who fills the stores' roles.
+    pub stores: StoreSelection,
+    /// The time of day that plugins see.
+    pub clock: Arc<dyn Clock>,
+}
+
+impl std::fmt::Debug for RuntimeOptions {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("RuntimeOptions").field("plugin_dirs", &self.plugin_dirs).finish_non_exhaustive()
+    }
+}
+
+impl RuntimeOptions {
+    /// No plugins, nothing granted, the system's clock.
+    pub fn new(data_dir: impl Into<PathBuf>) -> Self {
+        let data_dir = data_dir.into();
+        Self {
+            plugin_dirs: Vec::new(),
+            builtins: Vec::new(),
+            code_cache_dir: Some(data_dir.join("code")),
+            data_dir,
+            policies: BTreeMap::new(),
+            default_policy: PluginPolicy::default(),
+            stores: StoreSelection::default(),
+            clock: Arc::new(SystemClock),
+        }
+    }
+}
+
+/// Everything that kept the runtime from opening.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))]
+pub struct OpenError(pub Vec<LoadError>);
+
+/// One attempt of one task.
+#[derive(Debug, Clone)]
+pub struct TaskRequest {
+    /// The plugin's name.
+    pub plugin: String,
+    /// The action; `None` for the plugin's first one.
+    pub action: Option<String>,
+    /// The input, UTF-8 JSON.
+    pub input: Vec<u8>,
+    /// The tool's config, UTF-8 JSON; `null` when there is none.
+    pub config: Vec<u8>,
+    /// The execution.
+    pub execution_id: String,
+    /// The task's key in it.
+    pub task: String,
+    /// Equal for all attempts of one task.
+    pub idempotency_key: String,
+    /// From 1.
+    pub attempt: u32,
+    /// The attempt ends after this long; `call_timeout_ms` may end it sooner.
+    pub timeout: Duration,
+}
+
+/// Who ran, and what it cost.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ran {
+    /// Which plugin.
+    pub plugin: Arc<Identity>,
+    /// Fuel used. A call that did not end well is charged all that it had: what it used is not known to the last instruction.
+    pub fuel: u64,
+    /// From the begin of the call to its answer, without the wait for a place.
+    pub wall: Duration,
+}
+
+/// A task's output.
+#[derive(Debug, Clone, PartialEq)]
+pub struct TaskResponse {
+    /// The output.
+    pub output: Value,
+    /// Who ran.
+    pub ran: Ran,
+}
+
+/// A task without output.
+#[derive(Debug, Clone, thiserror::Error)]
+#[error("{error}")]
+pub struct CallFailure {
+    /// Why.
+    pub error: CallError,
+    /// Who ran; `None` when nobody did.
+    pub ran: Option<Ran>,
+}
+
+impl From<CallError> for CallFailure {
+    fn from(error: CallError) -> Self {
+        Self { error, ran: None }
+    }
+}
+
+/// A loaded plugin for `health`.
+#[derive(Debug, Clone, Serialize)]
+pub struct PluginStatus {
+    /// Name, version, digest.
+    #[serde(flatten)]
+    pub identity: Identity,
+    /// One sentence for a person.
+    pub description: String,
+    /// What it can be.
+    pub roles: Vec<Role>,
+    /// What it can do.
+    pub actions: Vec<Action>,
+    /// Where it came from.
+    pub source: Source,
+    /// Whether it takes the place of a built-in of its name.
+    pub replaces_builtin: bool,
+    /// What it may do.
+    pub granted: Vec<String>,
+    /// What it requests without having it.
+    pub denied: Vec<String>,
+    /// What it did since the start.
+    pub counts: Counts,
+}
+
+/// The loaded plugins.
+pub struct Runtime {
+    sandbox: SandboxEngine,
+    plugins: BTreeMap<String, PluginHandle>,
+    stores: Arc<Stores>,
+}
+
+impl std::fmt::Debug for Runtime {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Runtime").field("plugins", &self.plugins.keys()).finish_non_exhaustive()
+    }
+}
+
+impl Runtime {
+    /// Loads all plugins, or tells everything that is wrong with them. Compiles on tokio's blocking threads.
+    pub async fn open(options: RuntimeOptions) -> Result<Arc<Self>, OpenError> {
+        let sandbox = SandboxEngine::open().map_err(|error| {
+            OpenError(vec![LoadError::new("ENGINE_UNAVAILABLE", "the host", format!("wasmtime cannot start: {error:#}"))])
+        })?;
+        let (plugins, mut errors) = loader::load(&sandbox, &options).await;
+        let stores = select(&plugins, &options.stores, &mut errors);
+        if !errors.is_empty() {
+            return Err(OpenError(errors));
+        }
+        let stores = Arc::new(stores);
+        // Those that fill a store's role get no stores: a chain of calls is never longer than task, store.
+        for plugin in plugins.values().filter(|plugin| plugin.roles() == [Role::Executor]) {
+            let set = plugin.stores.set(Arc::clone(&stores));
+            debug_assert!(set.is_ok(), "set once");
+        }
+        Ok(Arc::new(Self { sandbox, plugins, stores }))
+    }
+
+    /// The stores in use.
+    pub fn stores(&self) -> &Arc<Stores> {
+        &self.stores
+    }
+
+    /// The plugin of this name.
+    pub fn plugin(&self, name: &str) -> Result<&PluginHandle, CallError> {
+        self.plugins.get(name).ok_or_else(|| CallError::NotFound {
+            name: name.to_owned(),
+            nearest: nearest(name, self.plugins.keys().map(String::as_str)),
+            known: self.plugins.keys().cloned().collect(),
+        })
+    }
+
+    /// Everything that is loaded, by name.
+    pub fn plugins(&self) -> Vec<PluginStatus> {
+        self.plugins.values().map(|plugin| status(plugin)).collect()
+    }
+
+    /// The actions of each executor, by its name.
+    pub fn catalog(&self) -> BTreeMap<&str, &[Action]> {
+        let executors = self.plugins.iter().filter(|(_, plugin)| plugin.prepared.task.is_some());
+        executors.map(|(name, plugin)| (name.as_str(), plugin.actions())).collect()
+    }
+
+    /// Whether guests can be interrupted. When they cannot, the host must not be called healthy.
+    pub fn ticking(&self) -> bool {
+        self.sandbox.ticking()
+    }
+
+    /// Runs one attempt on an instance of its own. Dropping the future ends the attempt and throws the instance away.
+    ///
+    /// The guest's code runs inside of this future's polls, at most one tick (10 ms) at a time. Whoever has deadlines
+    /// of less than that beside it gives plugins a tokio runtime of their own.
+    pub async fn execute(&self, request: TaskRequest) -> Result<TaskResponse, CallFailure> {
+        let plugin = self.plugin(&request.plugin)?;
+        let action = action(plugin, request.action.as_deref())?;
+        let used = (request.input.len() + request.config.len()) as u64;
+        let allowed = plugin.limits.get(Limit::InputBytes);
+        if used > allowed {
+            let hit = LimitHit { limit: Limit::InputBytes, used, allowed };
+            return Err(CallError::Limit { plugin: Arc::clone(&plugin.identity), hit }.into());
+        }
+        let _place = plugin.enter().await?;
+        attempt(plugin, action, request).await
+    }
+
+    /// Takes no more calls and throws idle instances away. Idempotent. Calls that run are left to those who wait for them.
+    pub fn stop(&self) {
+        for plugin in self.plugins.values() {
+            plugin.gate.close();
+        }
+    }
+}
+
+async fn attempt(plugin: &Plugin, action: String, request: TaskRequest) -> Result<TaskResponse, CallFailure> {
+    let begun = Instant::now();
+    let timeout = request.timeout.min(plugin.limits.duration(Limit::CallTimeoutMs));
+    let request = Request {
+        action,
+        input: request.input,
+        config: request.config,
+        execution_id: request.execution_id,
+        task: request.task,
+        idempotency_key: request.idempotency_key,
+        attempt: request.attempt,
+        timeout_ms: u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX),
+    };
+    let prepared = plugin.prepared.task.as_ref().expect("`action` asked for an executor");
+    let mut store = plugin.store(true)?;
+    let timer = plugin.begin(&mut store).at_most(timeout);
+    let result = timer
+        .run(async {
+            let exports = prepared.instantiate_async(&mut store).await?;
+            exports.compozy_task_executor().call_execute(&mut store, &request).await
+        })
+        .await;
+    let fuel_allowed = plugin.limits.get(Limit::Fuel);
+    let fuel = match &result {
+        Ok(_) => fuel_allowed - store.get_fuel().expect("the engine counts fuel").min(fuel_allowed),
+        Err(_) => fuel_allowed,
+    };
+    let outcome = match result {
+        Ok(answer) => output(plugin, answer),
+        Err(error) => Err(plugin.failure(&error)),
+    };
+    let ran = Ran { plugin: Arc::clone(&plugin.identity), fuel, wall: begun.elapsed() };
+    match outcome {
+        Ok(output) => Ok(TaskResponse { output, ran }),
+        Err(error) => Err(CallFailure { error, ran: Some(ran) }),
+    }
+}
+
+fn output(plugin: &Plugin, answer: Result<Vec<u8>, TaskError>) -> Result<Value, CallError> {
+    let bytes = answer.map_err(|error| CallError::Task(task_failure(error)))?;
+    let identity = || Arc::clone(&plugin.identity);
+    let (used, allowed) = (bytes.len() as u64, plugin.limits.get(Limit::OutputBytes));
+    if used > allowed {
+        return Err(CallError::Limit { plugin: identity(), hit: LimitHit { limit: Limit::OutputBytes, used, allowed } });
+    }
+    serde_json::from_slice(&bytes)
+        .map_err(|error| CallError::OutputNotJson { plugin: identity(), reason: error.to_string() })
+}
+
+fn action(plugin: &Plugin, wanted: Option<&str>) -> Result<String, CallError> {
+    let Some(first) = plugin.actions.first() else {
+        return Err(CallError::NotAnExecutor { plugin: Arc::clone(&plugin.identity) });
+    };
+    let Some(wanted) = wanted else { return Ok(first.name.clone()) };
+    let names = || plugin.actions.iter().map(|action| action.name.as_str());
+    if names().any(|name| name == wanted) {
+        return Ok(wanted.to_owned());
+    }
+    Err(CallError::ActionUnknown {
+        plugin: Arc::clone(&plugin.identity),
+        action: wanted.to_owned(),
+        nearest: nearest(wanted, names()),
+        known: names().map(ToOwned::to_owned).collect(),
+    })
+}
+
+fn status(plugin: &Plugin) -> PluginStatus {
+    PluginStatus {
+        identity: Identity::clone(&plugin.identity),
+        description: plugin.description.clone(),
+        roles: plugin.roles(),
+        actions: plugin.actions.clone(),
+        source: plugin.source.clone(),
+        replaces_builtin: plugin.replaces_builtin,
+        granted: plugin.granted.granted.clone(),
+        denied: plugin.granted.denied.clone(),
+        counts: plugin.counts(),
+    }
+}
+
+fn select(plugins: &BTreeMap<String, PluginHandle>, selection: &StoreSelection, errors: &mut Vec<LoadError>) -> Stores {
+    let mut pick = |role: Role, wanted: &Option<String>| -> Option<PluginHandle> {
+        let wanted = wanted.as_ref()?;
+        match plugins.get(wanted) {
+            Some(plugin) if plugin.roles().contains(&role) => return Some(Arc::clone(plugin)),
+            // Why it is not there was told already.
+            None if errors.iter().any(|error| error.names(wanted)) => {}
+            found => errors.push(unfilled(role, wanted, found.is_some(), plugins)),
+        }
+        None
+    };
+    Stores {
+        cache: pick(Role::Cache, &selection.cache).map(|plugin| Arc::new(PluginCache::new(InstancePool::new(plugin))) as _),
+        config: pick(Role::ConfigStore, &selection.config_store)
+            .map(|plugin| Arc::new(PluginConfigStore::new(InstancePool::new(plugin))) as _),
+        memory: pick(Role::MemoryStore, &selection.memory_store)
+            .map(|plugin| Arc::new(PluginMemoryStore::new(InstancePool::new(plugin))) as _),
+    }
+}
+
+fn unfilled(role: Role, wanted: &str, present: bool, plugins: &BTreeMap<String, PluginHandle>) -> LoadError {
+    let interface = role.interface();
+    let able = plugins.values().filter(|plugin| plugin.roles().contains(&role)).map(|plugin| plugin.identity.name.as_str());
+    let able: Vec<&str> = able.collect();
+    let why = if present { "which does not export it" } else { "which is not installed" };
+    let what = if able.is_empty() {
+        "no installed plugin does; install one".to_owned()
+    } else {
+        format!("installed ones that do: {}", able.join(", "))
+    };
+    let message = format!("`{interface}` is to be filled by plugin `{wanted}`, {why}; {what}");
+    LoadError::new("ROLE_UNFILLED", "the stores", message)
+}

@@ -1,0 +1,8 @@
+//! Plugins that misbehave, plugins that are none, and the healthy ones beside them.
+//!
+//! The guests are built by `cargo xtask build`; those that Rust cannot express are written as text in `wat/`.
+
+mod cache;
+mod limits;
+mod loading;
+mod support;

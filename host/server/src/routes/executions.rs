@@ -1,0 +1,153 @@
+//! Executions: start one, look at one.
+
+use axum::Json;
+use axum::body::Body;
+use axum::extract::rejection::{PathRejection, QueryRejection};
+use axum::extract::{Path, Query, State};
+use axum::http::{HeaderMap, Request, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use compozy_engine::EngineError;
+use compozy_engine::limits::LIST_MAX;
+use compozy_engine::port::{ExecutionId, StartRequest};
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::API;
+use super::engine_error::problem_of;
+use crate::body::read_json;
+use crate::limits::LIST_DEFAULT;
+use crate::problem::{Code, Problem, suggest};
+use crate::state::AppState;
+use crate::view;
+
+/// `POST /api/v0/workflows/{id}/executions` with `{"input": ...}`: answers 202 once the start is durable.
+pub(super) async fn start(
+    State(state): State<AppState>,
+    id: Result<Path<String>, PathRejection>,
+    headers: HeaderMap,
+    request: Request<Body>,
+) -> Result<Response, Problem> {
+    let id = path_text(id)?;
+    if state.lifecycle.is_stopping() {
+        return Err(Problem::new(Code::Stopping, "the host is stopping and takes no new executions"));
+    }
+    let Some(plan) = state.workflows.get(&id) else {
+        let detail = format!("there is no workflow `{id}`{}", suggest(&id, state.workflows.ids()));
+        return Err(Problem::new(Code::WorkflowNotFound, detail));
+    };
+    let idempotency_key = idempotency_key(&headers)?;
+    let input = input_of(read_json(request, &state.limits).await?)?;
+    let start = StartRequest { plan: plan.clone(), input, idempotency_key };
+    let started = state.engine.start(start).await.map_err(|error| problem_of(&error))?;
+    let location = format!("{API}/executions/{started}");
+    let body = json!({ "exec_id": started.0, "exec_url": location, "workflow_id": id });
+    Ok((StatusCode::ACCEPTED, [(header::LOCATION, location)], Json(body)).into_response())
+}
+
+/// `GET /api/v0/executions/{id}`: as it stands.
+pub(super) async fn show(
+    State(state): State<AppState>,
+    id: Result<Path<String>, PathRejection>,
+) -> Result<Response, Problem> {
+    let id = ExecutionId(path_text(id)?);
+    let found = state.engine.execution(&id).await.map_err(|error| problem_of(&error))?;
+    let execution = found.ok_or_else(|| no_execution(&id))?;
+    Ok(Json(view::execution(&execution)).into_response())
+}
+
+/// `GET /api/v0/executions/{id}/journal`: every recorded event, to see what happened.
+pub(super) async fn journal(
+    State(state): State<AppState>,
+    id: Result<Path<String>, PathRejection>,
+) -> Result<Json<Value>, Problem> {
+    let id = ExecutionId(path_text(id)?);
+    let records = match state.engine.journal(&id).await {
+        Ok(records) => records,
+        Err(EngineError::ExecutionNotFound { .. }) => return Err(no_execution(&id)),
+        Err(error) => return Err(problem_of(&error)),
+    };
+    Ok(Json(json!({ "exec_id": id, "records": records })))
+}
+
+/// What part of the list is wanted.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct ListQuery {
+    limit: Option<usize>,
+    before: Option<String>,
+}
+
+/// `GET /api/v0/executions?limit=&before=`: the newest first; `next` is the `before` of the next page.
+pub(super) async fn list(
+    State(state): State<AppState>,
+    query: Result<Query<ListQuery>, QueryRejection>,
+) -> Result<Json<Value>, Problem> {
+    let Query(query) = query.map_err(|error| Problem::new(Code::InvalidRequest, error.body_text()))?;
+    let limit = query.limit.unwrap_or(LIST_DEFAULT);
+    if !(1..=LIST_MAX).contains(&limit) {
+        let detail = format!("`limit` is {limit}, it must be 1 to {LIST_MAX} executions");
+        return Err(Problem::new(Code::InvalidRequest, detail));
+    }
+    let before = query.before.map(ExecutionId);
+    let found = state.engine.list(limit, before.as_ref()).await.map_err(|error| problem_of(&error))?;
+    let next = (found.len() == limit).then(|| found.last().map(|last| last.id.clone())).flatten();
+    let executions: Vec<_> = found.iter().map(view::summary).collect();
+    Ok(Json(json!({ "executions": executions, "next": next })))
+}
+
+fn no_execution(id: &ExecutionId) -> Problem {
+    Problem::new(Code::ExecutionNotFound, format!("there is no execution `{id}` in this host's journal"))
+}
+
+fn path_text(path: Result<Path<String>, PathRejection>) -> Result<String, Problem> {
+    let invalid = |rejection: PathRejection| Problem::new(Code::InvalidRequest, rejection.body_text());
+    path.map(|Path(text)| text).map_err(invalid)
+}
+
+/// The body's `input`; `{}` when it has none. Another key is most likely a slip, so it is refused.
+fn input_of(body: Option<Value>) -> Result<Value, Problem> {
+    const KNOWN: [&str; 1] = ["input"];
+    let mut map = match body {
+        None => return Ok(json!({})),
+        Some(Value::Object(map)) => map,
+        Some(other) => {
+            let detail = format!("the body must be an object like {{\"input\": {{...}}}}, not {}", kind_of(&other));
+            return Err(Problem::new(Code::InvalidRequest, detail));
+        }
+    };
+    let input = map.swap_remove("input").unwrap_or_else(|| json!({}));
+    if let Some(key) = map.keys().next() {
+        let near = suggest(key, KNOWN.into_iter());
+        return Err(Problem::new(Code::InvalidRequest, format!("the body has the unknown key `{key}`{near}")));
+    }
+    Ok(input)
+}
+
+fn kind_of(value: &Value) -> &'static str {
+    match value {
+        Value::Null => "null",
+        Value::Bool(_) => "a boolean",
+        Value::Number(_) => "a number",
+        Value::String(_) => "a string",
+        Value::Array(_) => "an array",
+        Value::Object(_) => "an object",
+    }
+}
+
+/// `Idempotency-Key`, or `X-Idempotency-Key` as older clients spell it. Its length is the engine's to check.
+fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, Problem> {
+    let mut found: Option<&str> = None;
+    for name in ["idempotency-key", "x-idempotency-key"] {
+        for value in headers.get_all(name) {
+            let key = value.to_str().map_err(|_| {
+                Problem::new(Code::InvalidRequest, format!("the header `{name}` must be visible ASCII characters"))
+            })?;
+            if let Some(first) = found.filter(|first| *first != key) {
+                let detail = format!("two different idempotency keys were sent: `{first}` and `{key}`");
+                return Err(Problem::new(Code::InvalidRequest, detail));
+            }
+            found = Some(key);
+        }
+    }
+    Ok(found.map(str::to_owned))
+}

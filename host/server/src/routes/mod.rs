@@ -1,0 +1,50 @@
+//! The table of routes.
+
+mod engine_error;
+mod executions;
+mod health;
+mod workflows;
+
+use axum::Router;
+use axum::http::{Method, Uri};
+use axum::middleware::{from_fn, from_fn_with_state};
+use axum::routing::{get, post};
+
+use crate::guard::{Bounds, bound, document_problems};
+use crate::problem::{Code, Problem};
+use crate::state::AppState;
+
+/// Where the API begins.
+pub const API: &str = "/api/v0";
+
+/// Every route, inside its layers.
+pub fn router(state: AppState) -> Router {
+    let bounds = Bounds::new(state.limits.clone());
+    let work = Router::new()
+        .route("/api/v0/workflows", get(workflows::list))
+        .route("/api/v0/workflows/{id}/executions", post(executions::start))
+        .route("/api/v0/executions", get(executions::list))
+        .route("/api/v0/executions/{id}", get(executions::show))
+        .route("/api/v0/executions/{id}/journal", get(executions::journal))
+        .layer(from_fn_with_state(bounds, bound));
+    // Whoever watches the host must get an answer when it is busy, so these are outside of the bounds.
+    let watch = Router::new()
+        .route("/api/v0/health", get(health::health))
+        .route("/livez", get(health::live))
+        .route("/readyz", get(health::ready));
+    work.merge(watch)
+        .fallback(unknown_route)
+        .method_not_allowed_fallback(wrong_method)
+        .layer(from_fn(document_problems))
+        .with_state(state)
+}
+
+async fn unknown_route(uri: Uri) -> Problem {
+    let detail = format!("`{}` is no route of this host; its routes begin with `{API}`", uri.path());
+    Problem::new(Code::RouteNotFound, detail)
+}
+
+async fn wrong_method(method: Method, uri: Uri) -> Problem {
+    let detail = format!("`{}` does not take `{method}`; the header `Allow` names what it takes", uri.path());
+    Problem::new(Code::MethodNotAllowed, detail)
+}

@@ -1,0 +1,94 @@
+//! What the routes work on.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use compozy_engine::port::Engine;
+use compozy_plan::plan::Plan;
+use serde_json::Value;
+
+use crate::limits::Limits;
+
+/// The workflows that can be started, by id.
+#[derive(Debug, Clone, Default)]
+pub struct Workflows(BTreeMap<String, Arc<Plan>>);
+
+impl Workflows {
+    /// The plan of a workflow.
+    pub fn get(&self, id: &str) -> Option<&Arc<Plan>> {
+        self.0.get(id)
+    }
+    /// In the order of their ids.
+    pub fn iter(&self) -> impl Iterator<Item = &Arc<Plan>> {
+        self.0.values()
+    }
+    /// The ids in order.
+    pub fn ids(&self) -> impl Iterator<Item = &str> + Clone {
+        self.0.keys().map(String::as_str)
+    }
+    /// How many.
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+    /// True when there is none.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+/// Of two plans of one id the later one stays; whoever reads the project refuses such a pair before.
+impl FromIterator<Arc<Plan>> for Workflows {
+    fn from_iter<T: IntoIterator<Item = Arc<Plan>>>(plans: T) -> Self {
+        Self(plans.into_iter().map(|plan| (plan.workflow.clone(), plan)).collect())
+    }
+}
+
+/// The part of the host that lies below HTTP and beside the engine, for `health`.
+#[derive(Debug, Clone)]
+pub struct HostHealth {
+    /// `standalone` or `distributed`.
+    pub mode: &'static str,
+    /// Which plugin serves which store role; `None` where none does.
+    pub stores: BTreeMap<String, Option<String>>,
+    /// Why plugins cannot be trusted to behave now; `None` while all is well.
+    pub trouble: Option<String>,
+    /// One object per plugin: name, version, digest, roles, origin, capabilities.
+    pub plugins: Vec<Value>,
+}
+
+/// Answers how the host is made up right now. Does no I/O and never blocks.
+pub trait HostInfo: Send + Sync + 'static {
+    /// See [`HostHealth`].
+    fn health(&self) -> HostHealth;
+}
+
+/// Whether the host takes new work. Shared between the routes and whoever stops the host.
+#[derive(Debug, Clone, Default)]
+pub struct Lifecycle(Arc<AtomicBool>);
+
+impl Lifecycle {
+    /// From now on new executions are refused with `STOPPING`.
+    pub fn stop(&self) {
+        self.0.store(true, Ordering::Release);
+    }
+    /// True after [`Lifecycle::stop`].
+    pub fn is_stopping(&self) -> bool {
+        self.0.load(Ordering::Acquire)
+    }
+}
+
+/// Everything that the routes need.
+#[derive(Clone)]
+pub struct AppState {
+    /// Runs workflows.
+    pub engine: Arc<dyn Engine>,
+    /// The definitions that can be started.
+    pub workflows: Arc<Workflows>,
+    /// For `health`.
+    pub host: Arc<dyn HostInfo>,
+    /// Whether the host is stopping.
+    pub lifecycle: Lifecycle,
+    /// See [`Limits`].
+    pub limits: Arc<Limits>,
+}

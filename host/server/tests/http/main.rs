@@ -1,0 +1,5 @@
+//! The HTTP side against an engine in memory.
+
+mod api;
+mod connections;
+mod support;

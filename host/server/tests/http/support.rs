@@ -1,0 +1,171 @@
+//! An engine in memory that refuses, hangs or panics when the input asks for it.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use compozy_engine::port::{
+    Engine, EngineHealth, Execution, ExecutionId, JournalRecord, Notice, StartRequest, TaskRecord,
+};
+use compozy_engine::{EngineError, Violation};
+use compozy_interpreter::{RunState, Status, TaskKey, TaskState};
+use compozy_plan::plan::{PLAN_FORMAT, Plan, ProjectInfo};
+use compozy_server::limits::Limits;
+use compozy_server::{AppState, HostHealth, HostInfo, Lifecycle};
+use serde_json::{Value, json};
+use tokio::sync::broadcast;
+
+#[derive(Default)]
+pub(crate) struct FakeEngine {
+    started: Mutex<Vec<StartRequest>>,
+}
+
+impl FakeEngine {
+    pub(crate) fn starts(&self) -> usize {
+        self.started.lock().expect("no test panics while it holds the lock").len()
+    }
+    pub(crate) fn keys(&self) -> Vec<Option<String>> {
+        self.started
+            .lock()
+            .expect("no test panics while it holds the lock")
+            .iter()
+            .map(|start| start.idempotency_key.clone())
+            .collect()
+    }
+}
+
+#[async_trait::async_trait]
+impl Engine for FakeEngine {
+    async fn start(&self, request: StartRequest) -> Result<ExecutionId, EngineError> {
+        match request.input.get("engine").and_then(Value::as_str) {
+            Some("panic") => panic!("asked to panic"),
+            Some("hang") => std::future::pending().await,
+            Some("full") => Err(EngineError::QueueFull {
+                operations: 2,
+                operations_max: 2,
+                bytes: 9,
+                bytes_max: 10,
+                retry_after: Duration::from_millis(1_500),
+            }),
+            Some("disk") => Err(EngineError::StorageUnavailable {
+                folder: "/data".into(),
+                action: "write the journal",
+                reason: "disk full".into(),
+            }),
+            Some("invalid") => Err(EngineError::InvalidInput {
+                workflow: request.plan.workflow.clone(),
+                violations: vec![Violation { path: "/city".into(), message: "is missing".into() }],
+            }),
+            Some("reused") => Err(EngineError::IdempotencyKeyReused {
+                key: request.idempotency_key.unwrap_or_default(),
+                execution: ExecutionId("first".into()),
+            }),
+            Some("defect") => Err(EngineError::Internal("secret".into())),
+            _ => {
+                let mut started = self.started.lock().expect("no test panics while it holds the lock");
+                started.push(request);
+                Ok(ExecutionId(format!("exec-{}", started.len())))
+            }
+        }
+    }
+
+    async fn execution(&self, id: &ExecutionId) -> Result<Option<Execution>, EngineError> {
+        Ok((id.0 == "exec-1").then(|| execution(id)))
+    }
+
+    async fn journal(&self, id: &ExecutionId) -> Result<Vec<JournalRecord>, EngineError> {
+        if id.0 != "exec-1" {
+            return Err(EngineError::ExecutionNotFound { id: id.clone() });
+        }
+        Ok(vec![JournalRecord { seq: 1, at_ms: 0, event: json!({ "kind": "started" }) }])
+    }
+
+    async fn wait(&self, id: &ExecutionId) -> Result<Execution, EngineError> {
+        Ok(execution(id))
+    }
+
+    fn watch(&self) -> broadcast::Receiver<Notice> {
+        broadcast::channel(1).1
+    }
+
+    fn health(&self) -> EngineHealth {
+        EngineHealth {
+            engine: "fake",
+            writable: self.starts() < 3,
+            detail: "in memory".into(),
+            open_executions: 0,
+            running_tasks: 0,
+        }
+    }
+
+    async fn stop(&self, _drain: Duration) {}
+}
+
+fn execution(id: &ExecutionId) -> Execution {
+    let mut state = RunState::new();
+    state.status = Status::Success;
+    state.now_ms = 1_042;
+    state.output = Some(json!({ "answer": 42 }));
+    let task: TaskState = serde_json::from_value(json!({
+        "id": "ask", "kind": "basic", "status": "SUCCESS", "started_at_ms": 7, "ended_at_ms": 1_007,
+        "with": { "q": 1 }, "output": 42,
+    }))
+    .expect("a task's state");
+    state.tasks.insert(TaskKey("ask".into()), task);
+    let ran = compozy_engine::port::Ran {
+        plugin: "oracle".into(),
+        version: "1.2.3".into(),
+        digest: "abc".into(),
+        fuel: 5,
+        wall_us: 6,
+    };
+    let record = TaskRecord { attempts: 2, ran: Some(ran), ..TaskRecord::default() };
+    Execution {
+        id: id.clone(),
+        workflow: "weather".into(),
+        definition: "d1g357".into(),
+        state,
+        attempts: [("ask".to_owned(), record)].into_iter().collect(),
+        events: 3,
+    }
+}
+
+struct FakeHost;
+
+impl HostInfo for FakeHost {
+    fn health(&self) -> HostHealth {
+        HostHealth {
+            mode: "standalone",
+            trouble: None,
+            stores: BTreeMap::from([("cache".to_owned(), Some("sqlite".to_owned()))]),
+            plugins: vec![json!({ "name": "sqlite" })],
+        }
+    }
+}
+
+fn plan(id: &str) -> Arc<Plan> {
+    Arc::new(Plan {
+        format: PLAN_FORMAT,
+        workflow: id.into(),
+        version: "1.0.0".into(),
+        description: String::new(),
+        project: ProjectInfo::default(),
+        input: None,
+        env: indexmap::IndexMap::new(),
+        tasks: vec![],
+        outputs: None,
+    })
+}
+
+/// A state with the workflows `weather` and `files`, and its engine.
+pub(crate) fn state(limits: Limits) -> (AppState, Arc<FakeEngine>) {
+    let engine = Arc::new(FakeEngine::default());
+    let state = AppState {
+        engine: engine.clone(),
+        workflows: Arc::new([plan("weather"), plan("files")].into_iter().collect()),
+        host: Arc::new(FakeHost),
+        lifecycle: Lifecycle::default(),
+        limits: Arc::new(limits),
+    };
+    (state, engine)
+}

@@ -1,0 +1,333 @@
+//! The role `cache`.
+
+use std::cell::OnceCell;
+use std::fmt::Write as _;
+
+use compozy_sdk::sql::{self, Bind, Params, SqlError, Statement, statement};
+use compozy_sdk::store::{
+    Cache, Condition, DumpPage, Dumped, Entry, Found, HealthStatus, KeyPage, Lifetime, StoreError, Values, slice,
+};
+
+use crate::common::{
+    BATCH_ITEMS_MAX, Range, SWEEP_ROWS, check_batch, check_key, check_page, check_ttl, check_value, expires, key,
+    key_page, lifetime, now, plan_page, remaining, sweep_now,
+};
+use crate::{Sqlite, schema};
+
+/// How often an increment that another write overtook is tried again.
+const INCREMENT_TRIES: usize = 8;
+
+impl Cache for Sqlite {
+    fn get(key: String) -> Result<Option<Entry>, StoreError> {
+        check_key("key", &key)?;
+        schema::ready()?;
+        let read = statement!("SELECT value, version FROM cache WHERE key = ?1 AND (expires IS NULL OR expires > ?2)")?;
+        let rows = read.query((key.as_bytes(), now()))?;
+        let Some(row) = rows.first() else { return Ok(None) };
+        let version = row.get::<i64>(1)?.cast_unsigned();
+        Ok(Some(Entry { value: rows.into_blob(0)?, version }))
+    }
+
+    fn get_many(keys: Vec<String>) -> Result<Values, StoreError> {
+        check_batch(keys.len())?;
+        keys.iter().try_for_each(|key| check_key("key", key))?;
+        schema::ready()?;
+        if keys.is_empty() {
+            return Ok(Values { found: Vec::new(), bytes: Vec::new() });
+        }
+        let rows = many(keys.len())?.query(Keys { keys: &keys, now: now() })?;
+        // A key may be asked for twice.
+        let mut places: Vec<usize> = (0..keys.len()).collect();
+        places.sort_unstable_by(|a, b| keys[*a].cmp(&keys[*b]));
+        let mut found = vec![None; keys.len()];
+        for row in rows.iter() {
+            let key: &[u8] = row.get(0)?;
+            let entry = Found { span: row.span(1)?, version: row.get::<i64>(2)?.cast_unsigned() };
+            let first = places.partition_point(|place| keys[*place].as_bytes() < key);
+            for place in places[first..].iter().take_while(|place| keys[**place].as_bytes() == key) {
+                found[*place] = Some(entry);
+            }
+        }
+        Ok(Values { found, bytes: rows.into_bytes() })
+    }
+
+    fn set(key: String, value: Vec<u8>, ttl_ms: Option<u64>, condition: Condition) -> Result<Option<u64>, StoreError> {
+        check_key("key", &key)?;
+        check_value(value.len())?;
+        let ttl = check_ttl(ttl_ms)?;
+        schema::ready()?;
+        let now = now();
+        let expires = expires(now, ttl);
+        // `random()` and not a counter: a counter would begin again after a delete, and compare-and-swap could be fooled.
+        let rows = match condition {
+            Condition::Always => statement!(
+                "INSERT INTO cache (value, key, expires, version) VALUES (?1, ?2, ?3, random() & 9223372036854775807)
+                 ON CONFLICT (key) DO UPDATE SET value = excluded.value, version = excluded.version, expires = excluded.expires
+                 RETURNING version"
+            )?
+            .query((value, key.as_bytes(), expires))?,
+            Condition::IfAbsent => statement!(
+                "INSERT INTO cache (value, key, expires, version) VALUES (?1, ?2, ?3, random() & 9223372036854775807)
+                 ON CONFLICT (key) DO UPDATE SET value = excluded.value, version = excluded.version, expires = excluded.expires
+                 WHERE cache.expires <= ?4 RETURNING version"
+            )?
+            .query((value, key.as_bytes(), expires, now))?,
+            Condition::IfVersion(version) => statement!(
+                "UPDATE cache SET value = ?1, expires = ?3, version = random() & 9223372036854775807
+                 WHERE key = ?2 AND version = ?5 AND (expires IS NULL OR expires > ?4) RETURNING version"
+            )?
+            .query((value, key.as_bytes(), expires, now, version.cast_signed()))?,
+        };
+        let version = rows.first().map(|row| row.get::<i64>(0)).transpose()?;
+        sweep(now)?;
+        Ok(version.map(i64::cast_unsigned))
+    }
+
+    fn delete(key: String) -> Result<bool, StoreError> {
+        check_key("key", &key)?;
+        schema::ready()?;
+        let remove = statement!("DELETE FROM cache WHERE key = ?1 RETURNING expires IS NULL OR expires > ?2")?;
+        Ok(remove.query_row((key.as_bytes(), now()), |row| row.get(0))?.unwrap_or(false))
+    }
+
+    fn exists(key: String) -> Result<bool, StoreError> {
+        check_key("key", &key)?;
+        schema::ready()?;
+        let read = statement!("SELECT 1 FROM cache WHERE key = ?1 AND (expires IS NULL OR expires > ?2)")?;
+        Ok(!read.query((key.as_bytes(), now()))?.is_empty())
+    }
+
+    fn expire(key: String, ttl_ms: Option<u64>) -> Result<bool, StoreError> {
+        check_key("key", &key)?;
+        let ttl = check_ttl(ttl_ms)?;
+        schema::ready()?;
+        let now = now();
+        let write = statement!("UPDATE cache SET expires = ?2 WHERE key = ?1 AND (expires IS NULL OR expires > ?3)")?;
+        Ok(write.execute((key.as_bytes(), expires(now, ttl), now))? > 0)
+    }
+
+    fn ttl(key: String) -> Result<Lifetime, StoreError> {
+        check_key("key", &key)?;
+        schema::ready()?;
+        let now = now();
+        let read = statement!("SELECT expires FROM cache WHERE key = ?1 AND (expires IS NULL OR expires > ?2)")?;
+        Ok(lifetime(now, read.query_row((key.as_bytes(), now), |row| row.get(0))?))
+    }
+
+    fn increment(key: String, delta: i64, ttl_ms: Option<u64>) -> Result<i64, StoreError> {
+        check_key("key", &key)?;
+        let ttl = check_ttl(ttl_ms)?;
+        schema::ready()?;
+        for _ in 0..INCREMENT_TRIES {
+            let now = now();
+            if let Some(sum) = add(&key, delta, expires(now, ttl), now)? {
+                sweep(now)?;
+                return Ok(sum);
+            }
+            explain(&key, delta, now)?;
+        }
+        Err(StoreError::Busy(format!(
+            "other writes of the key `{key}` overtook the increment {INCREMENT_TRIES} times; try again"
+        )))
+    }
+
+    fn scan(prefix: String, cursor: Option<String>, max: u32) -> Result<KeyPage, StoreError> {
+        check_page("max", max)?;
+        let range = Range::new(&prefix, cursor.as_deref())?;
+        schema::ready()?;
+        let read = statement!(
+            "SELECT key FROM cache WHERE key >= ?1 AND key < ?2 AND (expires IS NULL OR expires > ?3) ORDER BY key LIMIT ?4"
+        )?;
+        key_page(&read.query((&range.lower, &range.upper, now(), max + 1))?, max)
+    }
+
+    fn health() -> Result<HealthStatus, StoreError> {
+        schema::health()
+    }
+
+    fn dump(cursor: Option<String>, max: u32) -> Result<DumpPage, StoreError> {
+        check_page("max", max)?;
+        let range = Range::new("", cursor.as_deref())?;
+        schema::ready()?;
+        let now = now();
+        let sizes = statement!(
+            "SELECT key, length(value) FROM cache
+             WHERE key >= ?1 AND key < ?2 AND (expires IS NULL OR expires > ?3) ORDER BY key LIMIT ?4"
+        )?
+        .query((&range.lower, &range.upper, now, max + 1))?;
+        let Some(page) = plan_page(&sizes, max)? else {
+            return Ok(DumpPage { entries: Vec::new(), bytes: Vec::new(), next: None });
+        };
+        let rows = statement!(
+            "SELECT key, value, version, expires FROM cache
+             WHERE key >= ?1 AND key <= ?2 AND (expires IS NULL OR expires > ?3) ORDER BY key LIMIT ?4"
+        )?
+        .query((&range.lower, page.last.as_bytes(), now, page.entries))?;
+        let mut entries = Vec::with_capacity(rows.len());
+        for row in rows.iter() {
+            let version = row.get::<i64>(2)?.cast_unsigned();
+            let ttl_ms = remaining(now, row.get(3)?);
+            entries.push(Dumped { key: key(row, 0)?, value: row.span(1)?, version, ttl_ms });
+        }
+        let next = page.next(entries.len(), entries.last().map(|entry| entry.key.as_str()));
+        Ok(DumpPage { entries, bytes: rows.into_bytes(), next })
+    }
+
+    fn load(entries: Vec<Dumped>, bytes: Vec<u8>) -> Result<(), StoreError> {
+        check_batch(entries.len())?;
+        let mut rows = Vec::with_capacity(entries.len());
+        for entry in &entries {
+            check_key("key", &entry.key)?;
+            let value = slice(&bytes, entry.value)?;
+            check_value(value.len())?;
+            rows.push((value, entry.key.as_bytes(), check_ttl(entry.ttl_ms)?, entry.version.cast_signed()));
+        }
+        schema::ready()?;
+        let now = now();
+        let write = statement!(
+            "INSERT INTO cache (value, key, expires, version) VALUES (?1, ?2, ?3, ?4)
+             ON CONFLICT (key) DO UPDATE SET value = excluded.value, version = excluded.version, expires = excluded.expires"
+        )?;
+        sql::transaction(|| {
+            for (value, key, ttl, version) in rows {
+                write.execute((value, key, expires(now, ttl), version))?;
+            }
+            Ok(())
+        })
+    }
+}
+
+/// Adds in one statement, so that no increment is lost. `None` when the stored value is no integer or the sum would overflow.
+fn add(key: &str, delta: i64, expires: Option<i64>, now: i64) -> Result<Option<i64>, StoreError> {
+    // SQLite answers a float when an integer sum overflows, and CAST takes the digits that it finds:
+    // hence the checks of `typeof` and of the text that the number would have.
+    let write = statement!(
+        "INSERT INTO cache (key, value, expires, version)
+         VALUES (?1, CAST(CAST(?2 AS TEXT) AS BLOB), ?3, random() & 9223372036854775807)
+         ON CONFLICT (key) DO UPDATE SET
+             value = CASE WHEN cache.expires <= ?4 THEN excluded.value
+                 ELSE CAST(CAST(CAST(CAST(cache.value AS TEXT) AS INTEGER) + ?2 AS TEXT) AS BLOB) END,
+             expires = CASE WHEN cache.expires <= ?4 THEN excluded.expires ELSE cache.expires END,
+             version = excluded.version
+         WHERE cache.expires <= ?4 OR (
+             length(cache.value) <= 20
+             AND CAST(CAST(CAST(cache.value AS TEXT) AS INTEGER) AS TEXT) = CAST(cache.value AS TEXT)
+             AND typeof(CAST(CAST(cache.value AS TEXT) AS INTEGER) + ?2) = 'integer')
+         RETURNING CAST(CAST(value AS TEXT) AS INTEGER)"
+    )?;
+    Ok(write.query_row((key.as_bytes(), delta, expires, now), |row| row.get(0))?)
+}
+
+/// Why `add` did nothing; `Ok` when another write has changed the value meanwhile and it may work now.
+fn explain(key: &str, delta: i64, now: i64) -> Result<(), StoreError> {
+    let read = statement!(
+        "SELECT CASE WHEN length(value) <= 20 THEN value END FROM cache WHERE key = ?1 AND (expires IS NULL OR expires > ?2)"
+    )?;
+    let Some(value) = read.query_row((key.as_bytes(), now), |row| row.get::<Option<Vec<u8>>>(0))? else {
+        return Ok(());
+    };
+    // NULL stands for a value that is longer than any number.
+    match value.as_deref().and_then(decimal) {
+        None => Err(StoreError::WrongType(format!("the value of the key `{key}` is not a decimal integer of 64 bits"))),
+        Some(number) if number.checked_add(delta).is_none() => {
+            Err(StoreError::Overflow(format!("{number} + {delta} does not fit an integer of 64 bits (key `{key}`)")))
+        }
+        Some(_) => Ok(()),
+    }
+}
+
+/// A decimal integer in its only spelling: no sign but `-`, no leading zero, no blank.
+fn decimal(value: &[u8]) -> Option<i64> {
+    let text = str::from_utf8(value).ok()?;
+    let number: i64 = text.parse().ok()?;
+    (number.to_string() == text).then_some(number)
+}
+
+/// Gives back the room of a few expired rows, now and then.
+fn sweep(now: i64) -> Result<(), StoreError> {
+    if sweep_now() {
+        statement!(
+            "DELETE FROM cache WHERE rowid IN (SELECT rowid FROM cache WHERE expires <= ?1 ORDER BY expires LIMIT ?2)"
+        )?
+        .execute((now, SWEEP_ROWS))?;
+    }
+    Ok(())
+}
+
+/// The parameters of `many`: the time, the keys, and NULL for the places that are left.
+struct Keys<'a> {
+    keys: &'a [String],
+    now: i64,
+}
+
+impl Bind for Keys<'_> {
+    fn bind(self, params: &mut Params) {
+        params.integer(self.now);
+        for key in self.keys {
+            params.blob(key.as_bytes());
+        }
+        for _ in self.keys.len()..places(self.keys.len()).1 {
+            params.null();
+        }
+    }
+}
+
+/// Statements for many keys come in a few sizes, each prepared once.
+const SIZES: [usize; 4] = [8, 64, 256, BATCH_ITEMS_MAX];
+
+fn places(keys: usize) -> (usize, usize) {
+    let index = SIZES.iter().position(|size| keys <= *size).unwrap_or(SIZES.len() - 1);
+    (index, SIZES[index])
+}
+
+/// One statement sees one moment; so many keys are one statement.
+fn many(keys: usize) -> Result<&'static Statement, SqlError> {
+    thread_local! {
+        static STATEMENTS: [OnceCell<&'static Statement>; SIZES.len()] =
+            const { [const { OnceCell::new() }; SIZES.len()] };
+    }
+    let (index, size) = places(keys);
+    STATEMENTS.with(|statements| {
+        if let Some(statement) = statements[index].get() {
+            return Ok(*statement);
+        }
+        let statement = Statement::prepare(&many_sql(size))?;
+        Ok(*statements[index].get_or_init(|| Box::leak(Box::new(statement))))
+    })
+}
+
+fn many_sql(size: usize) -> String {
+    let mut sql =
+        "SELECT key, value, version FROM cache WHERE (expires IS NULL OR expires > ?1) AND key IN (".to_owned();
+    for place in 0..size {
+        let comma = if place == 0 { "" } else { ", " };
+        let _ = write!(sql, "{comma}?{}", place + 2);
+    }
+    sql.push(')');
+    sql
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_one_spelling_of_a_number_counts() {
+        for (text, number) in
+            [("0", 0), ("-1", -1), ("9223372036854775807", i64::MAX), ("-9223372036854775808", i64::MIN)]
+        {
+            assert_eq!(decimal(text.as_bytes()), Some(number));
+        }
+        for text in ["", " 1", "1 ", "+1", "01", "-0", "1.0", "1e3", "9223372036854775808", "1\0", "x"] {
+            assert_eq!(decimal(text.as_bytes()), None, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn a_statement_for_many_keys_has_a_place_for_each() {
+        for (keys, size) in [(1, 8), (8, 8), (9, 64), (257, 1_000), (1_000, 1_000)] {
+            assert_eq!(places(keys).1, size);
+        }
+        assert!(many_sql(8).ends_with("?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)"));
+    }
+}

@@ -1,0 +1,148 @@
+//! The role `config-store`.
+
+use compozy_sdk::sql::{self, statement};
+use compozy_sdk::store::{ConfigPage, ConfigStore, DumpedConfig, HealthStatus, KeyPage, Namespace, StoreError, slice};
+
+use crate::common::{
+    Range, SWEEP_ROWS, check_batch, check_key, check_page, check_ttl, check_value, expires, key, key_page, now,
+    plan_page, remaining, sweep_now,
+};
+use crate::{Sqlite, schema};
+
+/// The number that stands for a namespace in the tables. Never change one.
+fn number(namespace: Namespace) -> i64 {
+    match namespace {
+        Namespace::Config => 1,
+        Namespace::Metadata => 2,
+    }
+}
+
+impl ConfigStore for Sqlite {
+    fn save(namespace: Namespace, id: String, value: Vec<u8>, ttl_ms: Option<u64>) -> Result<(), StoreError> {
+        check_key("id", &id)?;
+        check_value(value.len())?;
+        let ttl = check_ttl(ttl_ms)?;
+        schema::ready()?;
+        let now = now();
+        statement!(
+            "INSERT INTO config (value, namespace, id, ttl, expires) VALUES (?1, ?2, ?3, ?4, ?5)
+             ON CONFLICT (namespace, id) DO UPDATE SET value = excluded.value, ttl = excluded.ttl, expires = excluded.expires"
+        )?
+        .execute((value, number(namespace), id.as_bytes(), ttl, expires(now, ttl)))?;
+        sweep(now)
+    }
+
+    fn get(namespace: Namespace, id: String) -> Result<Option<Vec<u8>>, StoreError> {
+        check_key("id", &id)?;
+        schema::ready()?;
+        // `expires` stays NULL for an id that is kept, because NULL plus anything is NULL.
+        let rows = statement!(
+            "UPDATE config SET expires = ?3 + ttl
+             WHERE namespace = ?1 AND id = ?2 AND (expires IS NULL OR expires > ?3) RETURNING value"
+        )?
+        .query((number(namespace), id.as_bytes(), now()))?;
+        if rows.is_empty() { Ok(None) } else { Ok(Some(rows.into_blob(0)?)) }
+    }
+
+    fn peek(namespace: Namespace, id: String) -> Result<Option<Vec<u8>>, StoreError> {
+        check_key("id", &id)?;
+        schema::ready()?;
+        let rows = statement!(
+            "SELECT value FROM config WHERE namespace = ?1 AND id = ?2 AND (expires IS NULL OR expires > ?3)"
+        )?
+        .query((number(namespace), id.as_bytes(), now()))?;
+        if rows.is_empty() { Ok(None) } else { Ok(Some(rows.into_blob(0)?)) }
+    }
+
+    fn delete(namespace: Namespace, id: String) -> Result<bool, StoreError> {
+        check_key("id", &id)?;
+        schema::ready()?;
+        let remove = statement!(
+            "DELETE FROM config WHERE namespace = ?1 AND id = ?2 RETURNING expires IS NULL OR expires > ?3"
+        )?;
+        Ok(remove.query_row((number(namespace), id.as_bytes(), now()), |row| row.get(0))?.unwrap_or(false))
+    }
+
+    fn list(namespace: Namespace, prefix: String, cursor: Option<String>, max: u32) -> Result<KeyPage, StoreError> {
+        check_page("max", max)?;
+        let range = Range::new(&prefix, cursor.as_deref())?;
+        schema::ready()?;
+        let read = statement!(
+            "SELECT id FROM config WHERE namespace = ?5 AND id >= ?1 AND id < ?2 AND (expires IS NULL OR expires > ?3)
+             ORDER BY id LIMIT ?4"
+        )?;
+        key_page(&read.query((&range.lower, &range.upper, now(), max + 1, number(namespace)))?, max)
+    }
+
+    fn health() -> Result<HealthStatus, StoreError> {
+        schema::health()
+    }
+
+    fn dump(namespace: Namespace, cursor: Option<String>, max: u32) -> Result<ConfigPage, StoreError> {
+        check_page("max", max)?;
+        let range = Range::new("", cursor.as_deref())?;
+        schema::ready()?;
+        let now = now();
+        let sizes = statement!(
+            "SELECT id, length(value) FROM config
+             WHERE namespace = ?5 AND id >= ?1 AND id < ?2 AND (expires IS NULL OR expires > ?3) ORDER BY id LIMIT ?4"
+        )?
+        .query((&range.lower, &range.upper, now, max + 1, number(namespace)))?;
+        let Some(page) = plan_page(&sizes, max)? else {
+            return Ok(ConfigPage { entries: Vec::new(), bytes: Vec::new(), next: None });
+        };
+        let rows = statement!(
+            "SELECT id, value, ttl, expires FROM config
+             WHERE namespace = ?5 AND id >= ?1 AND id <= ?2 AND (expires IS NULL OR expires > ?3) ORDER BY id LIMIT ?4"
+        )?
+        .query((&range.lower, page.last.as_bytes(), now, page.entries, number(namespace)))?;
+        let mut entries = Vec::with_capacity(rows.len());
+        for row in rows.iter() {
+            let (ttl_ms, remaining_ms) = (row.get(2)?, remaining(now, row.get(3)?));
+            entries.push(DumpedConfig { id: key(row, 0)?, value: row.span(1)?, ttl_ms, remaining_ms });
+        }
+        let next = page.next(entries.len(), entries.last().map(|entry| entry.id.as_str()));
+        Ok(ConfigPage { entries, bytes: rows.into_bytes(), next })
+    }
+
+    fn load(namespace: Namespace, entries: Vec<DumpedConfig>, bytes: Vec<u8>) -> Result<(), StoreError> {
+        check_batch(entries.len())?;
+        let mut rows = Vec::with_capacity(entries.len());
+        for entry in &entries {
+            check_key("id", &entry.id)?;
+            let value = slice(&bytes, entry.value)?;
+            check_value(value.len())?;
+            let (ttl, left) = (check_ttl(entry.ttl_ms)?, check_ttl(entry.remaining_ms)?);
+            if ttl.is_some() != left.is_some() || left > ttl {
+                return Err(StoreError::InvalidArgument(format!(
+                    "the id `{}` has a time to live of {:?} ms with {:?} ms left; both or none must be given, and no more can be left",
+                    entry.id, entry.ttl_ms, entry.remaining_ms
+                )));
+            }
+            rows.push((value, entry.id.as_bytes(), ttl, left));
+        }
+        schema::ready()?;
+        let now = now();
+        let write = statement!(
+            "INSERT INTO config (value, namespace, id, ttl, expires) VALUES (?1, ?2, ?3, ?4, ?5)
+             ON CONFLICT (namespace, id) DO UPDATE SET value = excluded.value, ttl = excluded.ttl, expires = excluded.expires"
+        )?;
+        sql::transaction(|| {
+            for (value, id, ttl, left) in rows {
+                write.execute((value, number(namespace), id, ttl, expires(now, left)))?;
+            }
+            Ok(())
+        })
+    }
+}
+
+/// Gives back the room of a few expired rows, now and then.
+fn sweep(now: i64) -> Result<(), StoreError> {
+    if sweep_now() {
+        statement!(
+            "DELETE FROM config WHERE rowid IN (SELECT rowid FROM config WHERE expires <= ?1 ORDER BY expires LIMIT ?2)"
+        )?
+        .execute((now, SWEEP_ROWS))?;
+    }
+    Ok(())
+}

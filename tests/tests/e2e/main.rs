@@ -1,0 +1,8 @@
+//! The whole host, seen from outside: the real binary, real plugins, real signals.
+
+mod command_line;
+mod durability;
+mod hostile;
+mod plugins;
+mod serving;
+mod weather;
