@@ -110,7 +110,8 @@ fn indented(text: &str) -> String {
 
 async fn journal(journal: &JournalView, id: &str, as_json: bool) -> Result<(), Fatal> {
     let records = journal.journal(&ExecutionId(id.to_owned())).await.map_err(|error| engine_fatal(&error))?;
-    let lines: Vec<String> = records.iter().map(|record| if as_json { json_line(record) } else { text_line(record) }).collect();
+    let lines: Vec<String> =
+        records.iter().map(|record| if as_json { json_line(record) } else { text_line(record) }).collect();
     result(&lines.join("\n"));
     Ok(())
 }
@@ -131,7 +132,11 @@ fn text_line(record: &JournalRecord) -> String {
         .map(|(name, value)| (name.clone(), value.clone()))
         .collect();
     let (seq, at, kind) = (record.seq, rfc3339(record.at_ms), field("kind"));
-    format!("{seq:>4}  {at}  {kind:<14}  {:<24}  {}", printable(field("task")), printable(&Value::Object(rest).to_string()))
+    format!(
+        "{seq:>4}  {at}  {kind:<14}  {:<24}  {}",
+        printable(field("task")),
+        printable(&Value::Object(rest).to_string())
+    )
 }
 
 #[cfg(test)]

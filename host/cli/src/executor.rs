@@ -58,7 +58,8 @@ impl<T> Drop for AbortOnDrop<T> {
 
 fn request(call: TaskCall) -> Result<TaskRequest, Failure> {
     let bytes = |value: &Value| {
-        serde_json::to_vec(value).map_err(|error| Failure::permanent("PLUGIN_INTERNAL", format!("a value cannot be written: {error}")))
+        serde_json::to_vec(value)
+            .map_err(|error| Failure::permanent("PLUGIN_INTERNAL", format!("a value cannot be written: {error}")))
     };
     Ok(TaskRequest {
         input: bytes(&call.input)?,

@@ -151,7 +151,9 @@ pub(crate) fn catalog(runtime: &Runtime) -> Catalog {
         input_schema: action.input_schema.clone(),
     };
     let plugins = runtime.catalog().into_iter();
-    Catalog { plugins: plugins.map(|(name, actions)| (name.to_owned(), actions.iter().map(action).collect())).collect() }
+    Catalog {
+        plugins: plugins.map(|(name, actions)| (name.to_owned(), actions.iter().map(action).collect())).collect(),
+    }
 }
 
 /// An engine's refusal at start, as the end of the process.
@@ -176,7 +178,8 @@ fn writable(data_dir: &Path) -> Result<(), Fatal> {
         .and_then(|()| std::fs::remove_file(&probe));
     written.map_err(|error| {
         let folder = data_dir.display();
-        let problem = format!("the data folder `{folder}` cannot be written: {error}; choose another one with --data-dir");
+        let problem =
+            format!("the data folder `{folder}` cannot be written: {error}; choose another one with --data-dir");
         Fatal::new(Exit::StorageUnavailable, problem)
     })
 }
@@ -193,7 +196,10 @@ impl HostInfo for Info {
         HostHealth {
             mode: "standalone",
             trouble: (!self.runtime.ticking()).then(|| "the clock that ends endless plugins has stopped".to_owned()),
-            stores: stores.map(|(role, plugin)| (role.to_owned(), plugin.clone())).into_iter().collect::<BTreeMap<_, _>>(),
+            stores: stores
+                .map(|(role, plugin)| (role.to_owned(), plugin.clone()))
+                .into_iter()
+                .collect::<BTreeMap<_, _>>(),
             plugins: self.runtime.plugins().iter().filter_map(|plugin| serde_json::to_value(plugin).ok()).collect(),
         }
     }

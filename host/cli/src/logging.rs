@@ -14,8 +14,9 @@ pub(crate) const COMMAND_LOG: &str = "warn";
 /// Begins to log. `filter` is the value of `--log`.
 pub(crate) fn start(filter: Option<&str>, default: &str) -> Result<(), Fatal> {
     let text = filter.unwrap_or(default);
-    let filter = EnvFilter::try_new(text)
-        .map_err(|error| Fatal::new(Exit::Usage, format!("`--log {text}` is not a filter like `info,compozy_engine=debug`: {error}")))?;
+    let filter = EnvFilter::try_new(text).map_err(|error| {
+        Fatal::new(Exit::Usage, format!("`--log {text}` is not a filter like `info,compozy_engine=debug`: {error}"))
+    })?;
     let subscriber = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)

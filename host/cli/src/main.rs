@@ -44,7 +44,8 @@ fn dispatch(cli: Cli) -> Result<Exit, Fatal> {
         let problem = format!("`{option}` belongs to `serve`; write it after that command, or leave the command out");
         return Err(Fatal::new(Exit::Usage, problem));
     }
-    let default_log = if matches!(command, None | Some(Command::Serve(_))) { logging::SERVE_LOG } else { logging::COMMAND_LOG };
+    let default_log =
+        if matches!(command, None | Some(Command::Serve(_))) { logging::SERVE_LOG } else { logging::COMMAND_LOG };
     logging::start(host.log.as_deref(), default_log)?;
     match command {
         None => serve::serve(&host, &serve),

@@ -43,7 +43,10 @@ impl Progress {
                 let mark = self.paint(YELLOW, "retry");
                 let why = printable(&failure.message);
                 let wait = millis(retry_in_ms.saturating_mul(1_000));
-                say(&format!("  {mark}  {task}: attempt {attempt} failed with {}: {why}; again in {wait}", failure.code));
+                say(&format!(
+                    "  {mark}  {task}: attempt {attempt} failed with {}: {why}; again in {wait}",
+                    failure.code
+                ));
             }
             _ => {}
         }
@@ -172,14 +175,10 @@ mod tests {
 
     #[test]
     fn a_line_is_aligned_and_names_who_ran() {
-        let progress = Progress {
-            id: ExecutionId("x".into()),
-            width: 8,
-            colour: false,
-            quiet: false,
-            shown: BTreeSet::new(),
-        };
-        let ran = Ran { plugin: "weather".into(), version: "0.1.0".into(), digest: "d".into(), fuel: 12_345, wall_us: 1_500 };
+        let progress =
+            Progress { id: ExecutionId("x".into()), width: 8, colour: false, quiet: false, shown: BTreeSet::new() };
+        let ran =
+            Ran { plugin: "weather".into(), version: "0.1.0".into(), digest: "d".into(), fuel: 12_345, wall_us: 1_500 };
         assert_eq!(
             progress.task_line("ask", "basic", Status::Success, Some(&ran), 2),
             "  ok     ask       basic       weather@0.1.0        1.5 ms     12.3 k fuel  2 attempts"

@@ -122,7 +122,11 @@ impl Project {
         let mut policies: BTreeMap<String, PluginPolicy> = BTreeMap::new();
         for (name, settings) in &self.settings.plugins {
             let (policy, wrong) = policy(settings, &self.root);
-            problems.extend(wrong.into_iter().map(|why| problem(&file, "PROJECT_PLUGIN_SETTING", format!("the plugin `{name}`: {why}"))));
+            problems.extend(
+                wrong
+                    .into_iter()
+                    .map(|why| problem(&file, "PROJECT_PLUGIN_SETTING", format!("the plugin `{name}`: {why}"))),
+            );
             policies.insert(name.clone(), policy);
         }
         policies.entry(STORES_PLUGIN.to_owned()).or_default().grants.sql = true;
@@ -178,12 +182,15 @@ fn read_bounded(path: &Path) -> io::Result<String> {
     if bytes.len() > DOCUMENT_BYTES_MAX {
         return Ok(String::from_utf8_lossy(&bytes).into_owned());
     }
-    String::from_utf8(bytes).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, format!("it is not UTF-8: {error}")))
+    String::from_utf8(bytes)
+        .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, format!("it is not UTF-8: {error}")))
 }
 
 /// Other YAML files may lie in a folder as well.
 fn looks_like_a_workflow(text: &str) -> bool {
-    let has = |key: &str| text.lines().any(|line| line.strip_prefix(key).is_some_and(|rest| rest.trim_start().starts_with(':')));
+    let has = |key: &str| {
+        text.lines().any(|line| line.strip_prefix(key).is_some_and(|rest| rest.trim_start().starts_with(':')))
+    };
     has("id") && has("tasks")
 }
 
@@ -195,7 +202,10 @@ fn policy(settings: &PluginSettings, root: &Path) -> (PluginPolicy, Vec<String>)
     for name in stores {
         match StoreKind::from_name(name) {
             Some(kind) => drop(grants.stores.insert(kind)),
-            None => wrong.push(format!("there is no store `{name}`; there are {}", StoreKind::ALL.map(StoreKind::name).join(", "))),
+            None => wrong.push(format!(
+                "there is no store `{name}`; there are {}",
+                StoreKind::ALL.map(StoreKind::name).join(", ")
+            )),
         }
     }
     grants.env = env.iter().map(|(name, value)| (name.clone(), value.clone())).collect();
@@ -249,7 +259,8 @@ mod tests {
     #[test]
     fn a_folder_a_project_file_and_a_workflow_file_can_be_read() {
         let (a, b) = (WORKFLOW.replace("ID", "a"), WORKFLOW.replace("ID", "b"));
-        let loose = folder(&[("a.yaml", &a), ("b.yml", &b), ("other.yaml", "services: {}\n"), ("note.txt", "id:\ntasks:\n")]);
+        let loose =
+            folder(&[("a.yaml", &a), ("b.yml", &b), ("other.yaml", "services: {}\n"), ("note.txt", "id:\ntasks:\n")]);
         assert_eq!(ids(loose.path()), ["a", "b"]);
         assert_eq!(ids(&loose.path().join("b.yml")), ["b"]);
         let project = folder(&[
@@ -268,7 +279,11 @@ mod tests {
         let project = folder(&[("compozy.yaml", "name: p\nversion: 0.1.0\nworkflows:\n  - source: gone.yaml\n")]);
         let (plans, problems) = Project::read(project.path()).compile(None);
         assert!(plans.is_empty());
-        assert_eq!((problems.len(), problems[0].code, problems[0].line), (1, "PROJECT_FILE_UNREADABLE", 4), "{problems:?}");
+        assert_eq!(
+            (problems.len(), problems[0].code, problems[0].line),
+            (1, "PROJECT_FILE_UNREADABLE", 4),
+            "{problems:?}"
+        );
         let (_, problems) = Project::read(Path::new("/nowhere/w.yaml")).compile(None);
         assert_eq!(problems[0].code, "PROJECT_FILE_UNREADABLE");
         let (_, problems) = Project::read(Path::new("/nowhere")).compile(None);

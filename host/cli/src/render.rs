@@ -18,7 +18,8 @@ fn write(out: &mut String, value: &Value, depth: usize) {
     match value {
         Value::Object(map) if !map.is_empty() && depth < DEPTH_MAX => {
             let plain = |v: &Value| inline(v).is_some();
-            let width = map.iter().filter(|(_, v)| plain(v)).map(|(k, _)| printable(k).chars().count()).max().unwrap_or(0);
+            let width =
+                map.iter().filter(|(_, v)| plain(v)).map(|(k, _)| printable(k).chars().count()).max().unwrap_or(0);
             for (key, item) in map {
                 let key = printable(key);
                 if let Some(text) = inline(item) {
@@ -74,7 +75,11 @@ fn inline(value: &Value) -> Option<String> {
 /// Values come from plugins and users: nothing in them may steer the terminal.
 pub(crate) fn printable(text: &str) -> String {
     text.chars().fold(String::with_capacity(text.len()), |mut out, c| {
-        if c.is_control() && c != '\t' { out.extend(c.escape_default()) } else { out.push(c) }
+        if c.is_control() && c != '\t' {
+            out.extend(c.escape_default())
+        } else {
+            out.push(c)
+        }
         out
     })
 }
@@ -95,7 +100,10 @@ mod tests {
             (json!("plain"), "plain\n"),
             (json!(null), "-\n"),
             (json!({}), "(empty)\n"),
-            (json!({"city": "Lisbon", "temperature_c": 21.5, "rain": false}), "city:          Lisbon\ntemperature_c: 21.5\nrain:          no\n"),
+            (
+                json!({"city": "Lisbon", "temperature_c": 21.5, "rain": false}),
+                "city:          Lisbon\ntemperature_c: 21.5\nrain:          no\n",
+            ),
             (json!({"a": {"b": {"c": 1}}, "d": []}), "a:\n  b:\n    c: 1\nd: (none)\n"),
             (json!({"tags": ["x", "y"], "note": "one\ntwo"}), "tags: x, y\nnote:\n  one\n  two\n"),
             (json!([{"name": "walk", "ok": true}, {"name": "swim"}]), "- name: walk\n  ok:   yes\n- name: swim\n"),

@@ -55,7 +55,10 @@ async fn run_on(host: &HostArgs, args: &RunArgs, input: Value, guests: Handle) -
         End::Ended(execution) => Ok(print_text(&execution)),
         End::TimedOut(after) => {
             let data = host.data_dir().display();
-            let problem = format!("execution {id} has not ended within {} ms; it goes on when a host next opens `{data}`", after.as_millis());
+            let problem = format!(
+                "execution {id} has not ended within {} ms; it goes on when a host next opens `{data}`",
+                after.as_millis()
+            );
             Err(Fatal::new(Exit::TimedOut, problem))
         }
         End::Signal(name) => {
@@ -144,7 +147,8 @@ fn read_input(text: &str) -> Result<Value, Fatal> {
     let (source, json) = if text == "-" {
         ("standard input".to_owned(), bounded(std::io::stdin().lock(), "standard input")?)
     } else if let Some(path) = text.strip_prefix('@') {
-        let file = std::fs::File::open(path).map_err(|error| usage(format!("--input: cannot open `{path}`: {error}")))?;
+        let file =
+            std::fs::File::open(path).map_err(|error| usage(format!("--input: cannot open `{path}`: {error}")))?;
         (format!("`{path}`"), bounded(file, path)?)
     } else {
         (format!("`{text}`"), text.to_owned())
@@ -172,7 +176,9 @@ mod tests {
         let file = tempfile::NamedTempFile::new().expect("a file");
         std::fs::write(file.path(), r#"{"a":1}"#).expect("written");
         let at = format!("@{}", file.path().display());
-        for (text, expected) in [(r#"{"a":1}"#, Some(1)), (at.as_str(), Some(1)), ("{a:1}", None), ("@/nowhere/at/all", None)] {
+        for (text, expected) in
+            [(r#"{"a":1}"#, Some(1)), (at.as_str(), Some(1)), ("{a:1}", None), ("@/nowhere/at/all", None)]
+        {
             assert_eq!(read_input(text).ok().and_then(|v| v["a"].as_i64()), expected, "{text}");
         }
     }

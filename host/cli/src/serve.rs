@@ -71,6 +71,8 @@ async fn serve_on(host: &HostArgs, args: &ServeArgs, guests: Handle) -> Result<E
 
 async fn listen(address: &str) -> Result<TcpListener, Fatal> {
     TcpListener::bind(address).await.map_err(|error| {
-        Fatal::setup(format!("cannot listen on `{address}`: {error}; choose another address with --listen, port 0 takes a free one"))
+        Fatal::setup(format!(
+            "cannot listen on `{address}`: {error}; choose another address with --listen, port 0 takes a free one"
+        ))
     })
 }

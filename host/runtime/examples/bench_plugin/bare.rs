@@ -4,8 +4,9 @@ use compozy_runtime::bindings::cache::{CachePlugin, CachePluginPre};
 use compozy_runtime::bindings::task::exports::compozy::task::executor::Request;
 use compozy_runtime::bindings::task::{TaskPlugin, TaskPluginPre};
 use compozy_runtime::engine;
-use wasmtime::component::{Component, Linker, ResourceTable};
-use wasmtime::{Config, Engine, Store};
+use wasmtime::component::types::ComponentItem;
+use wasmtime::component::{Component, Linker, ResourceTable, Val};
+use wasmtime::{Config, Engine, Store, StoreContextMut};
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 
 pub(crate) struct State {
@@ -43,8 +44,28 @@ impl Bare {
     fn prepare(&self, component: &Component) -> Result<wasmtime::component::InstancePre<State>, String> {
         let mut linker = Linker::<State>::new(&self.engine);
         wasmtime_wasi::p2::add_to_linker_async(&mut linker).map_err(say)?;
-        linker.define_unknown_imports_as_traps(component).map_err(say)?;
+        self.forbid_our_imports(component, &mut linker)?;
         linker.instantiate_pre(component).map_err(say)
+    }
+
+    /// What is measured here calls nothing of `compozy:host`; the imports must exist all the same.
+    fn forbid_our_imports(&self, component: &Component, linker: &mut Linker<State>) -> Result<(), String> {
+        for (name, item) in component.component_type().imports(&self.engine) {
+            let ComponentItem::ComponentInstance(interface) = item.ty else { continue };
+            if !name.starts_with("compozy:") {
+                continue;
+            }
+            let mut instance = linker.instance(name).map_err(say)?;
+            for (function, item) in interface.exports(&self.engine) {
+                if matches!(item.ty, ComponentItem::ComponentFunc(_)) {
+                    let refuse = |_: StoreContextMut<'_, State>, _, _: &[Val], _: &mut [Val]| {
+                        Err(wasmtime::Error::msg("the baseline offers nothing"))
+                    };
+                    instance.func_new(function, refuse).map_err(say)?;
+                }
+            }
+        }
+        Ok(())
     }
 
     pub(crate) fn task(&self, component: &Component) -> Result<TaskPluginPre<State>, String> {
