@@ -8,6 +8,7 @@ use std::future::{Future, poll_fn};
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use crate::limits::{Limit, LimitHit, Limits};
@@ -107,12 +108,16 @@ impl CallTimer {
     pub async fn run<T>(self, call: impl Future<Output = wasmtime::Result<T>>) -> wasmtime::Result<T> {
         let mut call = pin!(call);
         let clock = &*self.clock;
-        let metered = poll_fn(|context| {
+        let mut metered = pin!(poll_fn(|context| {
             clock.enter();
             let poll = call.as_mut().poll(context);
             clock.leave();
             poll
-        });
+        }));
+        // Most calls never wait, and a timer that is not needed costs more than some of them.
+        if let Poll::Ready(result) = poll_fn(|context| Poll::Ready(metered.as_mut().poll(context))).await {
+            return result;
+        }
         let left = self.timeout.saturating_sub(self.begun.elapsed());
         match tokio::time::timeout(left, metered).await {
             Ok(result) => result,

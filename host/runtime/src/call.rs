@@ -125,7 +125,11 @@ mod tests {
 
     #[test]
     fn failures_of_guests_are_checked_and_cut() {
-        let failure = |code: &str| Failure { code: code.into(), message: "ü".repeat(3_000), details: Some(b"{\"a\":1}".to_vec()) };
+        let failure = |code: &str| Failure {
+            code: code.into(),
+            message: "ü".repeat(3_000),
+            details: Some(b"{\"a\":1}".to_vec()),
+        };
         let known = task_failure(TaskError::Failed(failure("CITY_UNKNOWN")));
         assert_eq!((known.code.as_str(), known.retry), ("CITY_UNKNOWN", Retry::Never));
         assert_eq!(known.details, Some(serde_json::json!({"a": 1})));

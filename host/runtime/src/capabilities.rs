@@ -263,7 +263,15 @@ mod tests {
         let none = Effective::intersect(&wanted, &Grants::default());
         assert_eq!(
             none.denied,
-            ["sql", "stores cache", "env HOME", "env TOKEN", "http http://a.example", "http https://a.example", "folder /data (read)"]
+            [
+                "sql",
+                "stores cache",
+                "env HOME",
+                "env TOKEN",
+                "http http://a.example",
+                "http https://a.example",
+                "folder /data (read)"
+            ]
         );
         assert!(none.granted.is_empty());
 
@@ -290,7 +298,16 @@ mod tests {
         assert_eq!(origin("http://127.0.0.1:8080").to_string(), "http://127.0.0.1:8080");
         assert_eq!(origin("http://[::1]:80").to_string(), "http://[::1]");
         assert_eq!(origin("https://a.example."), origin("https://a.example"));
-        for bad in ["a.example", "ftp://a", "https://", "https://a/b", "https://a:0", "https://u@a", "http://a:x", "https://*.a"] {
+        for bad in [
+            "a.example",
+            "ftp://a",
+            "https://",
+            "https://a/b",
+            "https://a:0",
+            "https://u@a",
+            "http://a:x",
+            "https://*.a",
+        ] {
             assert!(Origin::parse(bad).is_err(), "{bad}");
         }
     }

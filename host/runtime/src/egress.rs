@@ -176,6 +176,9 @@ mod tests {
         assert!(resolve(&origin("http://localhost:80")).await.unwrap().ip().is_loopback());
         // Resolved by the system's own rules, without any network.
         let tricky = resolve(&origin("http://a.localhost:80")).await;
-        assert!(matches!(tricky, Err(Error::DestinationIpProhibited | Error::DnsError { .. } | Error::DestinationNotFound)));
+        assert!(matches!(
+            tricky,
+            Err(Error::DestinationIpProhibited | Error::DnsError { .. } | Error::DestinationNotFound)
+        ));
     }
 }

@@ -96,7 +96,14 @@ const HOUR_MS: u64 = 3_600_000;
 const RAISE: &str = "raise it under [limits] in plugin.toml and, if the operator caps it, in the host's configuration";
 const SLOW: &str = "let the plugin do less in one call, or raise it under [limits] in plugin.toml";
 
-const fn spec(limit: Limit, name: &'static str, unit: &'static str, default: u64, max: u64, meaning: &'static str) -> Spec {
+const fn spec(
+    limit: Limit,
+    name: &'static str,
+    unit: &'static str,
+    default: u64,
+    max: u64,
+    meaning: &'static str,
+) -> Spec {
     Spec { limit, name, unit, default, max, scope: Scope::Plugin, meaning, advice: RAISE }
 }
 

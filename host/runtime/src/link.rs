@@ -46,7 +46,8 @@ const OFFERED: [&str; 31] = [
     "wasi:sockets/tcp",
 ];
 /// Those of the sockets, which come in too many names to line up above.
-const OFFERED_SOCKETS: [&str; 3] = ["wasi:sockets/tcp-create-socket", "wasi:sockets/udp", "wasi:sockets/udp-create-socket"];
+const OFFERED_SOCKETS: [&str; 3] =
+    ["wasi:sockets/tcp-create-socket", "wasi:sockets/udp", "wasi:sockets/udp-create-socket"];
 
 struct Log;
 impl HasData for Log {

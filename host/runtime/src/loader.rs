@@ -72,14 +72,20 @@ pub(crate) async fn load(
     let linker = match link::linker(sandbox.engine()) {
         Ok(linker) => linker,
         Err(error) => {
-            errors.push(LoadError::new("ENGINE_UNAVAILABLE", "the host", format!("cannot link its functions: {error:#}")));
+            errors.push(LoadError::new(
+                "ENGINE_UNAVAILABLE",
+                "the host",
+                format!("cannot link its functions: {error:#}"),
+            ));
             return (BTreeMap::new(), errors);
         }
     };
     let cache = options.code_cache_dir.as_deref().and_then(|folder| {
         let opened = CodeCache::open(folder, sandbox.engine());
         opened
-            .inspect_err(|why| tracing::warn!(why, code = "CODE_CACHE_REFUSED", "compiled code is not kept; each start compiles"))
+            .inspect_err(|why| {
+                tracing::warn!(why, code = "CODE_CACHE_REFUSED", "compiled code is not kept; each start compiles")
+            })
             .ok()
     });
     let workshop = prepare::Workshop { engine: sandbox.engine().clone(), linker, cache: cache.map(Arc::new) };

@@ -232,7 +232,8 @@ impl Reader<'_> {
                     let again = folders.insert(guest.clone(), access).is_some();
                     self.check(Some(item), !again, || format!("the folder `{guest}` is requested twice"));
                 }
-                Some(guest) => self.problem(item, format!("`guest` is `{guest}`: write an absolute path without `..`, like `/data`")),
+                Some(guest) => self
+                    .problem(item, format!("`guest` is `{guest}`: write an absolute path without `..`, like `/data`")),
                 None => self.problem(item, "`guest` is missing: the path under which the plugin sees the folder"),
             }
         }
@@ -246,8 +247,10 @@ impl Reader<'_> {
             let name: &str = key.get_ref();
             let limit = Limit::from_name(name).filter(|_| known.contains(&name));
             let Some(limit) = limit else {
-                let hint = nearest(name, known.iter().copied())
-                    .map_or_else(|| format!("known are: {}", known.join(", ")), |near| format!("did you mean `{near}`?"));
+                let hint = nearest(name, known.iter().copied()).map_or_else(
+                    || format!("known are: {}", known.join(", ")),
+                    |near| format!("did you mean `{near}`?"),
+                );
                 self.problem(key, format!("unknown limit `{name}` in [limits]; {hint}"));
                 continue;
             };
@@ -294,7 +297,10 @@ fn is_file_name(name: &str) -> bool {
 }
 
 fn valid_guest_path(path: &str) -> bool {
-    path.len() > 1 && path.starts_with('/') && !path.ends_with('/') && path[1..].split('/').all(|part| !matches!(part, "" | "." | ".."))
+    path.len() > 1
+        && path.starts_with('/')
+        && !path.ends_with('/')
+        && path[1..].split('/').all(|part| !matches!(part, "" | "." | ".."))
 }
 
 #[cfg(test)]
@@ -361,7 +367,11 @@ log_bytes = 0x1000
         assert!(problems("name = \"a\"\nversion = \n")[0].starts_with("line 2: "));
         assert_eq!(
             problems("name = 5\nversion = \"1.0.0\"\ncapabilities = 1\n"),
-            ["line 1: `name` must be a string, not an integer", "line 1: `name` is empty or no string", "line 3: `capabilities` must be a section: write `[capabilities]`"]
+            [
+                "line 1: `name` must be a string, not an integer",
+                "line 1: `name` is empty or no string",
+                "line 3: `capabilities` must be a section: write `[capabilities]`"
+            ]
         );
     }
 

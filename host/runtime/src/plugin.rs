@@ -249,7 +249,9 @@ impl Plugin {
             Some(stores) => {
                 StoreAccess::granted(Arc::clone(stores), Arc::clone(&self.identity), self.granted.stores.clone())
             }
-            None => StoreAccess::denied(format!("plugin `{name}` may not use stores while it is loaded, or fills a store's role itself")),
+            None => StoreAccess::denied(format!(
+                "plugin `{name}` may not use stores while it is loaded, or fills a store's role itself"
+            )),
         }
     }
 }

@@ -193,7 +193,11 @@ impl Runtime {
     /// Loads all plugins, or tells everything that is wrong with them. Compiles on tokio's blocking threads.
     pub async fn open(options: RuntimeOptions) -> Result<Arc<Self>, OpenError> {
         let sandbox = SandboxEngine::open().map_err(|error| {
-            OpenError(vec![LoadError::new("ENGINE_UNAVAILABLE", "the host", format!("wasmtime cannot start: {error:#}"))])
+            OpenError(vec![LoadError::new(
+                "ENGINE_UNAVAILABLE",
+                "the host",
+                format!("wasmtime cannot start: {error:#}"),
+            )])
         })?;
         let (plugins, mut errors) = loader::load(&sandbox, &options).await;
         let stores = select(&plugins, &options.stores, &mut errors);
@@ -307,7 +311,10 @@ fn output(plugin: &Plugin, answer: Result<Vec<u8>, TaskError>) -> Result<Value, 
     let identity = || Arc::clone(&plugin.identity);
     let (used, allowed) = (bytes.len() as u64, plugin.limits.get(Limit::OutputBytes));
     if used > allowed {
-        return Err(CallError::Limit { plugin: identity(), hit: LimitHit { limit: Limit::OutputBytes, used, allowed } });
+        return Err(CallError::Limit {
+            plugin: identity(),
+            hit: LimitHit { limit: Limit::OutputBytes, used, allowed },
+        });
     }
     serde_json::from_slice(&bytes)
         .map_err(|error| CallError::OutputNotJson { plugin: identity(), reason: error.to_string() })
@@ -356,7 +363,8 @@ fn select(plugins: &BTreeMap<String, PluginHandle>, selection: &StoreSelection, 
         None
     };
     Stores {
-        cache: pick(Role::Cache, &selection.cache).map(|plugin| Arc::new(PluginCache::new(InstancePool::new(plugin))) as _),
+        cache: pick(Role::Cache, &selection.cache)
+            .map(|plugin| Arc::new(PluginCache::new(InstancePool::new(plugin))) as _),
         config: pick(Role::ConfigStore, &selection.config_store)
             .map(|plugin| Arc::new(PluginConfigStore::new(InstancePool::new(plugin))) as _),
         memory: pick(Role::MemoryStore, &selection.memory_store)
@@ -366,7 +374,8 @@ fn select(plugins: &BTreeMap<String, PluginHandle>, selection: &StoreSelection, 
 
 fn unfilled(role: Role, wanted: &str, present: bool, plugins: &BTreeMap<String, PluginHandle>) -> LoadError {
     let interface = role.interface();
-    let able = plugins.values().filter(|plugin| plugin.roles().contains(&role)).map(|plugin| plugin.identity.name.as_str());
+    let able =
+        plugins.values().filter(|plugin| plugin.roles().contains(&role)).map(|plugin| plugin.identity.name.as_str());
     let able: Vec<&str> = able.collect();
     let why = if present { "which does not export it" } else { "which is not installed" };
     let what = if able.is_empty() {

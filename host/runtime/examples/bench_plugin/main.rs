@@ -17,6 +17,8 @@ use sample::Measure;
 /// What to measure with.
 struct Options {
     json: bool,
+    /// Only the measure of this name, for example to profile it.
+    only: Option<String>,
     /// The folder that holds `plugins/` and `tests/guests/`, with their components built.
     root: PathBuf,
     /// For databases and compiled code; on the disk that is to be measured.
@@ -25,13 +27,16 @@ struct Options {
 
 fn options() -> Result<Options, String> {
     let root = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../..");
-    let mut options = Options { json: false, scratch: root.join("target/bench"), root };
+    let mut options = Options { json: false, only: None, scratch: root.join("target/bench"), root };
     let mut arguments = std::env::args().skip(1);
     while let Some(argument) = arguments.next() {
         match argument.as_str() {
             "--json" => options.json = true,
             "--scratch" => options.scratch = arguments.next().ok_or("--scratch needs a folder")?.into(),
-            other => return Err(format!("unknown argument `{other}`; there are --json and --scratch DIR")),
+            "--only" => options.only = Some(arguments.next().ok_or("--only needs the name of a measure")?),
+            other => {
+                return Err(format!("unknown argument `{other}`; there are --json, --only MEASURE and --scratch DIR"));
+            }
         }
     }
     Ok(options)
@@ -64,8 +69,13 @@ fn main() {
             .build()
             .map_err(|error| error.to_string())?;
         let before = disk::fsyncs_per_second(scratch.path()).map_err(|error| error.to_string())?;
-        let print = |measure: &Measure| print(options.json, measure);
-        runtime.block_on(measures::all(&options.root, scratch.path(), &print))?;
+        let bench = measures::Bench {
+            root: &options.root,
+            scratch: scratch.path(),
+            only: options.only.as_deref(),
+            print: &|measure: &Measure| print(options.json, measure),
+        };
+        runtime.block_on(bench.all())?;
         let after = disk::fsyncs_per_second(scratch.path()).map_err(|error| error.to_string())?;
         eprintln!("disk: {before:.0} fsync/s before, {after:.0} after");
         Ok(())

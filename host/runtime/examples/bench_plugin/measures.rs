@@ -10,9 +10,7 @@ use compozy_runtime::bindings::task::exports::compozy::task::executor::Request;
 use compozy_runtime::code_cache::CodeCache;
 use compozy_runtime::engine::SandboxEngine;
 use compozy_runtime::stores::{Cache, Condition};
-use compozy_runtime::{
-    Grants, InstancePool, PluginPolicy, Runtime, RuntimeOptions, StoreSelection, TaskRequest,
-};
+use compozy_runtime::{Grants, InstancePool, PluginPolicy, Runtime, RuntimeOptions, StoreSelection, TaskRequest};
 
 use crate::bare::{self, Bare};
 use crate::native::Native;
@@ -23,19 +21,73 @@ const VALUE: [u8; 100] = [7; 100];
 
 type Print<'a> = &'a dyn Fn(&Measure);
 
-pub(crate) async fn all(root: &Path, scratch: &Path, print: Print<'_>) -> Result<(), String> {
-    let echo = component(&root.join("tests/guests/echo/echo.wasm"))?;
-    let memory_cache = component(&root.join("tests/guests/memory-cache/memory-cache.wasm"))?;
-    let runtime = open(root, scratch).await?;
-    compile(&echo, print).await?;
-    aot_load(&echo, scratch, print).await?;
-    instantiate(&runtime, &memory_cache, print).await?;
-    empty_call(&runtime, &memory_cache, print).await?;
-    task_call(&runtime, &echo, print).await?;
-    stores(&runtime, scratch, print).await?;
-    metering(&echo, print).await?;
-    runtime.stop();
-    Ok(())
+/// What to measure, and what to do with it.
+pub(crate) struct Bench<'a> {
+    pub(crate) root: &'a Path,
+    pub(crate) scratch: &'a Path,
+    pub(crate) only: Option<&'a str>,
+    pub(crate) print: Print<'a>,
+}
+
+impl Bench<'_> {
+    fn wants(&self, name: &str) -> bool {
+        self.only.is_none_or(|only| only == name)
+    }
+
+    pub(crate) async fn all(&self) -> Result<(), String> {
+        let Self { root, scratch, print, .. } = *self;
+        let echo = component(&root.join("tests/guests/echo/echo.wasm"))?;
+        let memory_cache = component(&root.join("tests/guests/memory-cache/memory-cache.wasm"))?;
+        let runtime = open(root, scratch).await?;
+        if self.wants("compile") {
+            compile(&echo, print).await?;
+        }
+        if self.wants("aot_load") {
+            aot_load(&echo, scratch, print).await?;
+        }
+        if self.wants("instantiate") {
+            instantiate(&runtime, &memory_cache, print).await?;
+        }
+        if self.wants("empty_call") {
+            empty_call(&runtime, &memory_cache, print).await?;
+        }
+        if self.wants("task_call") {
+            task_call(&runtime, &echo, print).await?;
+        }
+        self.stores(&runtime).await?;
+        if self.wants("metering") {
+            metering(&echo, print).await?;
+        }
+        if self.wants("metering.warm") {
+            metering_warm(&echo, print).await?;
+        }
+        runtime.stop();
+        Ok(())
+    }
+
+    /// The cache through the plugin `sqlite`, against the same SQL in this process. Values of 100 bytes.
+    async fn stores(&self, runtime: &Runtime) -> Result<(), String> {
+        // As an embedder opens a file, and as the plugin's runtime does.
+        let native = Native::open(&self.scratch.join("native.db"), "unix")?;
+        let same = Native::open(&self.scratch.join("native-excl.db"), "unix-excl")?;
+        let cache: &dyn Cache = runtime.stores().cache.as_deref().ok_or("there is no cache")?;
+        let keys: Vec<String> = (0..KEYS).map(|number| format!("bench:{number:06}")).collect();
+        for key in &keys {
+            native.set(key, &VALUE)?;
+            same.set(key, &VALUE)?;
+            cache.set(key, &VALUE, None, Condition::Always).await.map_err(|error| error.to_string())?;
+        }
+        if self.wants("cache.get") {
+            cache_get("cache.get", Some(1.6), &native, cache, &keys, self.print).await?;
+        }
+        if self.wants("cache.get.excl") {
+            cache_get("cache.get.excl", None, &same, cache, &keys, self.print).await?;
+        }
+        if self.wants("cache.set") {
+            cache_set(&native, cache, &keys, self.print).await?;
+        }
+        Ok(())
+    }
 }
 
 fn component(path: &Path) -> Result<Vec<u8>, String> {
@@ -45,7 +97,11 @@ fn component(path: &Path) -> Result<Vec<u8>, String> {
 async fn open(root: &Path, scratch: &Path) -> Result<Arc<Runtime>, String> {
     let sql = PluginPolicy { grants: Grants { sql: true, ..Grants::default() }, ..PluginPolicy::default() };
     let options = RuntimeOptions {
-        plugin_dirs: vec![root.join("plugins/sqlite"), root.join("tests/guests/echo"), root.join("tests/guests/memory-cache")],
+        plugin_dirs: vec![
+            root.join("plugins/sqlite"),
+            root.join("tests/guests/echo"),
+            root.join("tests/guests/memory-cache"),
+        ],
         policies: BTreeMap::from([("sqlite".to_owned(), sql)]),
         stores: StoreSelection { cache: Some("sqlite".to_owned()), ..StoreSelection::none() },
         ..RuntimeOptions::new(scratch.join("data"))
@@ -56,13 +112,8 @@ async fn open(root: &Path, scratch: &Path) -> Result<Arc<Runtime>, String> {
 /// Compiling with fuel and epochs, against without.
 async fn compile(wasm: &[u8], print: Print<'_>) -> Result<(), String> {
     let (metered, plain) = (Bare::new(true)?, Bare::new(false)?);
-    let measure = paired(
-        "compile",
-        "ms",
-        None,
-        async || plain.compile(wasm).map(drop),
-        async || metered.compile(wasm).map(drop),
-    );
+    let measure =
+        paired("compile", "ms", None, async || plain.compile(wasm).map(drop), async || metered.compile(wasm).map(drop));
     print(&measure.await?);
     Ok(())
 }
@@ -74,8 +125,7 @@ async fn aot_load(wasm: &[u8], scratch: &Path, print: Print<'_>) -> Result<(), S
     let plain = Bare::new(true)?;
     let load = || cache.component(sandbox.engine(), "bench", wasm).map_err(|error| format!("{error:#}"));
     load()?;
-    let measure =
-        paired("aot_load", "ms", None, async || plain.compile(wasm).map(drop), async || load().map(drop));
+    let measure = paired("aot_load", "ms", None, async || plain.compile(wasm).map(drop), async || load().map(drop));
     print(&measure.await?);
     Ok(())
 }
@@ -165,45 +215,66 @@ fn request() -> Request {
     }
 }
 
-/// The cache through the plugin `sqlite`, against the same SQL in this process. Values of 100 bytes.
-async fn stores(runtime: &Runtime, scratch: &Path, print: Print<'_>) -> Result<(), String> {
-    let native = Native::open(scratch)?;
-    let cache: &dyn Cache = runtime.stores().cache.as_deref().ok_or("there is no cache")?;
-    let keys: Vec<String> = (0..KEYS).map(|number| format!("bench:{number:06}")).collect();
-    for key in &keys {
-        native.set(key, &VALUE)?;
-        cache.set(key, &VALUE, None, Condition::Always).await.map_err(|error| error.to_string())?;
-    }
+async fn cache_get(
+    name: &'static str,
+    target: Option<f64>,
+    native: &Native,
+    cache: &dyn Cache,
+    keys: &[String],
+    print: Print<'_>,
+) -> Result<(), String> {
     let (mut a, mut b) = (keys.iter().cycle(), keys.iter().cycle());
-    let mut next_a = || a.next().expect("a cycle has no end");
-    let mut next_b = || b.next().expect("a cycle has no end");
-    let get = paired(
-        "cache.get",
+    let measure = paired(
+        name,
         "us",
-        Some(1.6),
-        async || native.get(next_a())?.map(drop).ok_or_else(|| "a key is missing".to_owned()),
+        target,
+        async || native.get(next(&mut a))?.map(drop).ok_or_else(|| "a key is missing".to_owned()),
         async || {
-            let found = cache.get(next_b()).await.map_err(|error| error.to_string())?;
+            let found = cache.get(next(&mut b)).await.map_err(|error| error.to_string())?;
             found.map(drop).ok_or_else(|| "a key is missing".to_owned())
         },
     );
-    print(&get.await?);
-    let set = paired(
-        "cache.set",
-        "us",
-        Some(1.6),
-        async || native.set(next_a(), &VALUE).map(drop),
-        async || {
-            let written = cache.set(next_b(), &VALUE, None, Condition::Always).await;
-            written.map(drop).map_err(|error| error.to_string())
-        },
-    );
-    print(&set.await?);
+    print(&measure.await?);
     Ok(())
 }
 
-/// A task's own work with fuel and epochs, against without. Instances are warm, so that only the guest's code counts.
+async fn cache_set(native: &Native, cache: &dyn Cache, keys: &[String], print: Print<'_>) -> Result<(), String> {
+    let (mut a, mut b) = (keys.iter().cycle(), keys.iter().cycle());
+    let measure = paired(
+        "cache.set",
+        "us",
+        Some(1.6),
+        async || native.set(next(&mut a), &VALUE).map(drop),
+        async || {
+            let written = cache.set(next(&mut b), &VALUE, None, Condition::Always).await;
+            written.map(drop).map_err(|error| error.to_string())
+        },
+    );
+    print(&measure.await?);
+    Ok(())
+}
+
+fn next<'a>(keys: &mut impl Iterator<Item = &'a String>) -> &'a str {
+    keys.next().expect("a cycle has no end")
+}
+
+/// A task's call on a fresh instance, with fuel and epochs against without, both on bare wasmtime.
 async fn metering(wasm: &[u8], print: Print<'_>) -> Result<(), String> {
+    let (metered, plain) = (Bare::new(true)?, Bare::new(false)?);
+    let (metered_pre, plain_pre) = (metered.task(&metered.compile(wasm)?)?, plain.task(&plain.compile(wasm)?)?);
+    let request = request();
+    let call = async |bare: &Bare, prepared| {
+        let mut store = bare.store();
+        let task = bare::instantiate_task(prepared, &mut store).await?;
+        bare::execute(&task, &mut store, &request).await.map(drop)
+    };
+    let baseline = async || call(&plain, &plain_pre).await;
+    print(&paired("metering", "us", Some(1.15), baseline, async || call(&metered, &metered_pre).await).await?);
+    Ok(())
+}
+
+/// The same on warm instances, so that only the guest's own code counts: the price of metering at its highest.
+async fn metering_warm(wasm: &[u8], print: Print<'_>) -> Result<(), String> {
     let (metered, plain) = (Bare::new(true)?, Bare::new(false)?);
     let request = request();
     let mut sides = Vec::new();
@@ -215,9 +286,9 @@ async fn metering(wasm: &[u8], print: Print<'_>) -> Result<(), String> {
     let (plain_task, mut plain_store) = sides.pop().expect("two sides");
     let (metered_task, mut metered_store) = sides.pop().expect("two sides");
     let measure = paired(
-        "metering",
+        "metering.warm",
         "us",
-        Some(1.15),
+        None,
         async || bare::execute(&plain_task, &mut plain_store, &request).await.map(drop),
         async || {
             metered.refuel(&mut metered_store);

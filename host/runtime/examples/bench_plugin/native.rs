@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use rusqlite::{Connection, OptionalExtension, params};
+use rusqlite::{Connection, OpenFlags, OptionalExtension, params};
 
 /// The plugin's table, and its statements for `get` and `set`.
 const SCHEMA: &str = "
@@ -21,8 +21,9 @@ fn say(error: rusqlite::Error) -> String {
 }
 
 impl Native {
-    pub(crate) fn open(folder: &Path) -> Result<Self, String> {
-        let connection = Connection::open(folder.join("native.db")).map_err(say)?;
+    /// `vfs`: SQLite's name of how it works with files.
+    pub(crate) fn open(path: &Path, vfs: &str) -> Result<Self, String> {
+        let connection = Connection::open_with_flags_and_vfs(path, OpenFlags::default(), vfs).map_err(say)?;
         let pragmas = "PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL; PRAGMA temp_store = MEMORY;
             PRAGMA foreign_keys = ON; PRAGMA trusted_schema = OFF; PRAGMA cell_size_check = ON; PRAGMA cache_size = -4096;
             PRAGMA wal_autocheckpoint = 1000; PRAGMA journal_size_limit = 67108864;";

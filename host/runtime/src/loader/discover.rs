@@ -119,7 +119,8 @@ fn is_plugin(folder: &Path, errors: &mut Vec<LoadError>) -> bool {
         entry.is_ok_and(|entry| entry.path().extension().is_some_and(|extension| extension == "wasm"))
     };
     if std::fs::read_dir(folder).is_ok_and(|mut entries| entries.any(is_wasm)) {
-        let message = format!("there is a .wasm file but no `{MANIFEST_FILE}` beside it; write one with `name` and `version`");
+        let message =
+            format!("there is a .wasm file but no `{MANIFEST_FILE}` beside it; write one with `name` and `version`");
         errors.push(LoadError::new("PLUGIN_MANIFEST_MISSING", folder.display(), message));
     }
     false
@@ -145,7 +146,11 @@ fn read(folder: &Path, errors: &mut Vec<LoadError>) -> Option<(Manifest, Cow<'st
             return None;
         }
         Err(Unreadable::Io(error)) => {
-            errors.push(LoadError::new("PLUGIN_MANIFEST_INVALID", path.display(), format!("it cannot be read: {error}")));
+            errors.push(LoadError::new(
+                "PLUGIN_MANIFEST_INVALID",
+                path.display(),
+                format!("it cannot be read: {error}"),
+            ));
             return None;
         }
     };

@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 use std::sync::{Arc, OnceLock};
 
 use sha2::{Digest, Sha256};
-use wasmtime::{Engine, Store};
 use wasmtime::component::{Component, Linker};
+use wasmtime::{Engine, Store};
 
 use super::LoadError;
 use super::discover::Candidate;
@@ -45,7 +45,11 @@ type Prepare<T> = Result<T, (&'static str, String)>;
 
 impl Workshop {
     /// Makes a plugin of a candidate.
-    pub(super) async fn prepare(&self, candidate: Candidate, options: &RuntimeOptions) -> Result<PluginHandle, LoadError> {
+    pub(super) async fn prepare(
+        &self,
+        candidate: Candidate,
+        options: &RuntimeOptions,
+    ) -> Result<PluginHandle, LoadError> {
         let place = candidate.place();
         self.plugin(candidate, options).await.map_err(|(code, message)| LoadError::new(code, place, message))
     }
@@ -92,7 +96,8 @@ impl Workshop {
             Some(cache) => cache.component(&engine, &digest, &wasm).map(|(component, _)| component),
             None => code_cache::compile(&engine, &wasm),
         };
-        let compiled = tokio::task::spawn_blocking(compile).await.expect("compiling does not panic and is not cancelled");
+        let compiled =
+            tokio::task::spawn_blocking(compile).await.expect("compiling does not panic and is not cancelled");
         compiled.map_err(|error| ("PLUGIN_INVALID", format!("the component cannot be compiled: {error:#}; it may be cut off or use a feature of WebAssembly that the host does not offer")))
     }
 
@@ -123,7 +128,12 @@ impl Workshop {
 
 fn mismatch(role: Role, error: &wasmtime::Error) -> (&'static str, String) {
     let interface = role.interface();
-    ("PLUGIN_EXPORT_MISMATCH", format!("its export `{interface}` does not fit the contract: {error:#}; build the plugin against the `wit/` of this host"))
+    (
+        "PLUGIN_EXPORT_MISMATCH",
+        format!(
+            "its export `{interface}` does not fit the contract: {error:#}; build the plugin against the `wit/` of this host"
+        ),
+    )
 }
 
 /// The first eight bytes tell a component from everything else.
@@ -131,10 +141,18 @@ fn preamble(wasm: &[u8]) -> Prepare<()> {
     let how = "build it with `cargo build --target wasm32-wasip2`";
     match wasm {
         [0, b'a', b's', b'm', 0x0d, 0, 1, 0, ..] => Ok(()),
-        [0, b'a', b's', b'm', 1, 0, 0, 0, ..] => Err(("PLUGIN_CORE_MODULE", format!("it is a core WebAssembly module, not a component; {how}"))),
-        [0, b'a', b's', b'm', ..] => Err(("PLUGIN_NOT_A_COMPONENT", format!("it is WebAssembly of a kind or version that the host does not know; {how}"))),
+        [0, b'a', b's', b'm', 1, 0, 0, 0, ..] => {
+            Err(("PLUGIN_CORE_MODULE", format!("it is a core WebAssembly module, not a component; {how}")))
+        }
+        [0, b'a', b's', b'm', ..] => Err((
+            "PLUGIN_NOT_A_COMPONENT",
+            format!("it is WebAssembly of a kind or version that the host does not know; {how}"),
+        )),
         [] => Err(("PLUGIN_NOT_A_COMPONENT", format!("the file is empty; {how}"))),
-        _ => Err(("PLUGIN_NOT_A_COMPONENT", format!("it is not WebAssembly (it begins with {:02x?}); {how}", &wasm[..wasm.len().min(4)]))),
+        _ => Err((
+            "PLUGIN_NOT_A_COMPONENT",
+            format!("it is not WebAssembly (it begins with {:02x?}); {how}", &wasm[..wasm.len().min(4)]),
+        )),
     }
 }
 
@@ -172,7 +190,9 @@ fn exported(engine: &Engine, component: &Component) -> Prepare<BTreeSet<Role>> {
         match Role::ALL.into_iter().find(|role| role.interface() == interface) {
             Some(role) if version.starts_with(CONTRACT_TRACK) => drop(roles.insert(role)),
             Some(_) => {
-                let message = format!("it exports `{name}`, but this host speaks version {CONTRACT_TRACK}x of it; build the plugin against the `wit/` of this host");
+                let message = format!(
+                    "it exports `{name}`, but this host speaks version {CONTRACT_TRACK}x of it; build the plugin against the `wit/` of this host"
+                );
                 return Err(("PLUGIN_EXPORT_MISMATCH", message));
             }
             None => others.push(interface.to_owned()),
@@ -252,16 +272,25 @@ fn actions(listed: Vec<executor::Action>) -> Result<Vec<Action>, String> {
         let known = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
         if !(1..=ACTION_NAME_BYTES_MAX).contains(&action.name.len()) || !action.name.chars().all(known) {
             let name = cut(action.name, ACTION_NAME_BYTES_MAX);
-            return Err(format!("`{name}` is no name: write letters, digits, `-`, `_` and `.`, 1 to {ACTION_NAME_BYTES_MAX} bytes"));
+            return Err(format!(
+                "`{name}` is no name: write letters, digits, `-`, `_` and `.`, 1 to {ACTION_NAME_BYTES_MAX} bytes"
+            ));
         }
         if !names.insert(action.name.clone()) {
             return Err(format!("`{}` is listed twice", action.name));
         }
         let input_schema = match action.input_schema {
             None => None,
-            Some(text) => Some(serde_json::from_str(&text).map_err(|error| format!("the input schema of `{}` is no JSON: {error}", action.name))?),
+            Some(text) => Some(
+                serde_json::from_str(&text)
+                    .map_err(|error| format!("the input schema of `{}` is no JSON: {error}", action.name))?,
+            ),
         };
-        actions.push(Action { name: action.name, description: cut(action.description, DESCRIPTION_BYTES_MAX), input_schema });
+        actions.push(Action {
+            name: action.name,
+            description: cut(action.description, DESCRIPTION_BYTES_MAX),
+            input_schema,
+        });
     }
     Ok(actions)
 }

@@ -17,7 +17,10 @@ fn load(cache: &CodeCache, sandbox: &SandboxEngine, digest: &str) -> Source {
 
 fn cached_file(folder: &Path) -> PathBuf {
     let files = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
-    files.into_iter().find(|path| path.extension().is_some_and(|extension| extension == "cwasm")).expect("a cached file")
+    files
+        .into_iter()
+        .find(|path| path.extension().is_some_and(|extension| extension == "cwasm"))
+        .expect("a cached file")
 }
 
 fn mode(path: &Path, mode: u32) {
@@ -47,11 +50,15 @@ fn untouched_code_is_loaded() {
 #[test]
 fn changed_code_is_rebuilt() {
     let rebuilt = [Source::Compiled, Source::Cached];
-    assert_eq!(after(|_, file| {
-        let mut content = std::fs::read(file).unwrap();
-        *content.last_mut().unwrap() ^= 1;
-        std::fs::write(file, content).unwrap();
-    }), rebuilt, "one bit");
+    assert_eq!(
+        after(|_, file| {
+            let mut content = std::fs::read(file).unwrap();
+            *content.last_mut().unwrap() ^= 1;
+            std::fs::write(file, content).unwrap();
+        }),
+        rebuilt,
+        "one bit"
+    );
     assert_eq!(after(|_, file| std::fs::write(file, b"short").unwrap()), rebuilt, "cut off");
     assert_eq!(after(|_, file| std::fs::write(file, b"").unwrap()), rebuilt, "empty");
     assert_eq!(after(|folder, _| std::fs::remove_file(folder.join("key")).unwrap()), rebuilt, "another key");

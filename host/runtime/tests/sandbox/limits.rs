@@ -32,12 +32,23 @@ async fn fires(action: &str, input: Value, caps: &[(Limit, u64)], limit: Limit) 
     assert_eq!(hit.allowed, caps.iter().find(|cap| cap.0 == limit).map_or(limit.spec().default, |cap| cap.1));
     assert!(hit.used >= hit.allowed, "{action}: {}", failure.error);
     let sentence = failure.error.to_string();
-    for part in [limit.name(), &hit.used.to_string(), &hit.allowed.to_string(), limit.spec().unit, "hostile", plugin.short_digest()] {
+    for part in [
+        limit.name(),
+        &hit.used.to_string(),
+        &hit.allowed.to_string(),
+        limit.spec().unit,
+        "hostile",
+        plugin.short_digest(),
+    ] {
         assert!(sentence.contains(part), "`{part}` is missing in: {sentence}");
     }
     assert_eq!(failure.error.code(), "PLUGIN_LIMIT");
     let ran = failure.ran.expect("it ran");
-    assert_eq!(ran.fuel, runtime.plugin("hostile").expect("loaded").limits().get(Limit::Fuel), "a call that broke is charged in full");
+    assert_eq!(
+        ran.fuel,
+        runtime.plugin("hostile").expect("loaded").limits().get(Limit::Fuel),
+        "a call that broke is charged in full"
+    );
     healthy(&runtime).await;
 }
 
@@ -113,7 +124,8 @@ async fn a_large_input_never_reaches_the_plugin() {
 
 #[tokio::test]
 async fn places_and_queue_are_bounded() {
-    let caps = [(Limit::Concurrency, 1), (Limit::QueueLength, 1), (Limit::QueueWaitMs, 50), (Limit::CallTimeoutMs, 1_000)];
+    let caps =
+        [(Limit::Concurrency, 1), (Limit::QueueLength, 1), (Limit::QueueWaitMs, 50), (Limit::CallTimeoutMs, 1_000)];
     let (_folder, runtime) = sandbox(&caps).open().await;
     let sleep = || call(&runtime, "hostile", "sleep_forever", json!({}));
     let (first, second, third) = tokio::join!(sleep(), sleep(), sleep());

@@ -32,9 +32,21 @@ async fn files_that_are_no_components_are_refused() {
         (wat("(module)"), "PLUGIN_CORE_MODULE", "core WebAssembly module"),
         (cut_off, "PLUGIN_INVALID", "cannot be compiled"),
         (wat("(component)"), "PLUGIN_NO_ROLE", "it exports nothing"),
-        (wat("(component (instance $i) (export \"compozy:task/executer@0.1.0\" (instance $i)))"), "PLUGIN_NO_ROLE", "did you mean `compozy:task/executor`?"),
-        (wat("(component (instance $i) (export \"compozy:store/cache@0.2.0\" (instance $i)))"), "PLUGIN_EXPORT_MISMATCH", "speaks version 0.1."),
-        (wat("(component (instance $i) (export \"compozy:store/cache@0.1.0\" (instance $i)))"), "PLUGIN_EXPORT_MISMATCH", "`compozy:store/cache` does not fit"),
+        (
+            wat("(component (instance $i) (export \"compozy:task/executer@0.1.0\" (instance $i)))"),
+            "PLUGIN_NO_ROLE",
+            "did you mean `compozy:task/executor`?",
+        ),
+        (
+            wat("(component (instance $i) (export \"compozy:store/cache@0.2.0\" (instance $i)))"),
+            "PLUGIN_EXPORT_MISMATCH",
+            "speaks version 0.1.",
+        ),
+        (
+            wat("(component (instance $i) (export \"compozy:store/cache@0.1.0\" (instance $i)))"),
+            "PLUGIN_EXPORT_MISMATCH",
+            "`compozy:store/cache` does not fit",
+        ),
         (importing("compozy:host/sqll@0.1.0", ""), "PLUGIN_IMPORT_UNKNOWN", "did you mean `compozy:host/sql`?"),
         (importing("wasi:io/poll@0.3.0", ""), "PLUGIN_IMPORT_UNKNOWN", "the host offers WASI 0.2"),
         (importing("other:thing/x@1.0.0", ""), "PLUGIN_IMPORT_UNKNOWN", "the host does not offer it"),
@@ -59,13 +71,17 @@ async fn an_import_of_another_type_is_named() {
 
 #[tokio::test]
 async fn more_memories_and_tables_than_allowed_are_refused_before_they_run() {
-    let many = |what: &str| format!("(component (core module $m ({what})) {})", "(core instance (instantiate $m))".repeat(20));
-    for (what, limit) in [("memory 1", Limit::Memories), ("table 1 funcref", Limit::Tables), ("memory 2000", Limit::Memories)] {
+    let many =
+        |what: &str| format!("(component (core module $m ({what})) {})", "(core instance (instantiate $m))".repeat(20));
+    for (what, limit) in
+        [("memory 1", Limit::Memories), ("table 1 funcref", Limit::Tables), ("memory 2000", Limit::Memories)]
+    {
         let (code, message) = refused(wat(&many(what))).await;
         assert_eq!(code, "PLUGIN_LIMIT", "{message}");
         assert!(message.contains(&format!("`{limit}`")) && message.contains("needs 20 "), "{message}");
     }
-    let (code, message) = refused(wat("(component (core module $m (memory 2000)) (core instance (instantiate $m)))")).await;
+    let (code, message) =
+        refused(wat("(component (core module $m (memory 2000)) (core instance (instantiate $m)))")).await;
     assert_eq!(code, "PLUGIN_LIMIT");
     assert!(message.contains("`memory_bytes`") && message.contains("131072000 bytes"), "{message}");
 }
