@@ -61,6 +61,11 @@ impl Gate {
     pub(crate) fn close(&self) {
         self.places.close();
     }
+
+    /// Whether nobody is let in any more.
+    pub(crate) fn closed(&self) -> bool {
+        self.places.is_closed()
+    }
 }
 
 struct Waiting<'a>(&'a AtomicU64);

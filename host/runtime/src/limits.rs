@@ -252,6 +252,30 @@ mod tests {
     }
 
     #[test]
+    fn the_readme_lists_each_limit_with_its_default() {
+        let readme = include_str!("../../../README.md");
+        let (_, rest) = readme.split_once("### Limits").expect("the section about limits");
+        let (section, _) = rest.split_once("## Exit codes").expect("the section behind it");
+        for spec in &TABLE {
+            let row = format!("| `{}` | {} {} |", spec.name, thousands(spec.default), spec.unit);
+            assert!(section.contains(&row), "README.md lacks `{row}`");
+        }
+        assert_eq!(section.lines().filter(|line| line.starts_with("| `")).count(), TABLE.len(), "rows without a limit");
+    }
+
+    fn thousands(number: u64) -> String {
+        let digits = number.to_string();
+        let comma = |(at, digit): (usize, char)| (at > 0 && (digits.len() - at).is_multiple_of(3), digit);
+        digits.chars().enumerate().map(comma).fold(String::new(), |mut text, (comma, digit)| {
+            if comma {
+                text.push(',');
+            }
+            text.push(digit);
+            text
+        })
+    }
+
+    #[test]
     fn each_limit_is_found_by_its_name() {
         for spec in &TABLE {
             assert_eq!(Limit::from_name(spec.name), Some(spec.limit));

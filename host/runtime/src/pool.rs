@@ -93,10 +93,23 @@ impl<E: RoleExports> InstancePool<E> {
             Err(error) => Err(self.plugin.failure(&error)),
         }
     }
+}
 
+/// What the runtime does with a pool of whatever role.
+pub(crate) trait Idle: Send + Sync {
     /// Throws idle instances away.
-    pub fn clear(&self) {
+    fn clear(&self);
+    /// How many instances are idle.
+    fn count(&self) -> usize;
+}
+
+impl<E: RoleExports> Idle for InstancePool<E> {
+    fn clear(&self) {
         self.idle.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    }
+
+    fn count(&self) -> usize {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner).len()
     }
 }
 
@@ -132,7 +145,11 @@ impl<E: RoleExports> Lease<'_, E> {
             Ok(answer) => {
                 let mut warm = self.warm.take().expect("present until `finish`");
                 warm.store.data_mut().end_call();
-                self.pool.idle.lock().unwrap_or_else(PoisonError::into_inner).push(warm);
+                let mut idle = self.pool.idle.lock().unwrap_or_else(PoisonError::into_inner);
+                // Asked under the lock: `stop` closes first and clears then, so that nothing is left behind.
+                if !self.pool.plugin.gate.closed() {
+                    idle.push(warm);
+                }
                 Ok(answer)
             }
             Err(error) => Err(self.pool.plugin.failure(&error)),

@@ -17,7 +17,7 @@ use crate::identity::Identity;
 use crate::limits::{Limit, LimitHit};
 use crate::loader::{self, Builtin, LoadError, PluginPolicy};
 use crate::plugin::{Action, Counts, Plugin, PluginHandle, Role, Source};
-use crate::pool::InstancePool;
+use crate::pool::{Idle, InstancePool};
 use crate::stores::{PluginCache, PluginConfigStore, PluginMemoryStore, Stores};
 
 /// Which plugin fills each store's role; `None` leaves a role empty.
@@ -181,6 +181,8 @@ pub struct Runtime {
     sandbox: SandboxEngine,
     plugins: BTreeMap<String, PluginHandle>,
     stores: Arc<Stores>,
+    /// Those of the stores.
+    pools: Vec<Arc<dyn Idle>>,
 }
 
 impl std::fmt::Debug for Runtime {
@@ -200,7 +202,7 @@ impl Runtime {
             )])
         })?;
         let (plugins, mut errors) = loader::load(&sandbox, &options).await;
-        let stores = select(&plugins, &options.stores, &mut errors);
+        let (stores, pools) = select(&plugins, &options.stores, &mut errors);
         if !errors.is_empty() {
             return Err(OpenError(errors));
         }
@@ -210,7 +212,7 @@ impl Runtime {
             let set = plugin.stores.set(Arc::clone(&stores));
             debug_assert!(set.is_ok(), "set once");
         }
-        Ok(Arc::new(Self { sandbox, plugins, stores }))
+        Ok(Arc::new(Self { sandbox, plugins, stores, pools }))
     }
 
     /// The stores in use.
@@ -260,10 +262,18 @@ impl Runtime {
         attempt(plugin, action, request).await
     }
 
+    /// Instances of stores that wait for their next call.
+    pub fn idle_instances(&self) -> usize {
+        self.pools.iter().map(|pool| pool.count()).sum()
+    }
+
     /// Takes no more calls and throws idle instances away. Idempotent. Calls that run are left to those who wait for them.
     pub fn stop(&self) {
         for plugin in self.plugins.values() {
             plugin.gate.close();
+        }
+        for pool in &self.pools {
+            pool.clear();
         }
     }
 }
@@ -351,7 +361,11 @@ fn status(plugin: &Plugin) -> PluginStatus {
     }
 }
 
-fn select(plugins: &BTreeMap<String, PluginHandle>, selection: &StoreSelection, errors: &mut Vec<LoadError>) -> Stores {
+fn select(
+    plugins: &BTreeMap<String, PluginHandle>,
+    selection: &StoreSelection,
+    errors: &mut Vec<LoadError>,
+) -> (Stores, Vec<Arc<dyn Idle>>) {
     let mut pick = |role: Role, wanted: &Option<String>| -> Option<PluginHandle> {
         let wanted = wanted.as_ref()?;
         match plugins.get(wanted) {
@@ -362,14 +376,22 @@ fn select(plugins: &BTreeMap<String, PluginHandle>, selection: &StoreSelection, 
         }
         None
     };
-    Stores {
-        cache: pick(Role::Cache, &selection.cache)
-            .map(|plugin| Arc::new(PluginCache::new(InstancePool::new(plugin))) as _),
-        config: pick(Role::ConfigStore, &selection.config_store)
-            .map(|plugin| Arc::new(PluginConfigStore::new(InstancePool::new(plugin))) as _),
-        memory: pick(Role::MemoryStore, &selection.memory_store)
-            .map(|plugin| Arc::new(PluginMemoryStore::new(InstancePool::new(plugin))) as _),
+    let mut pools: Vec<Arc<dyn Idle>> = Vec::new();
+    macro_rules! facade {
+        ($role:expr, $wanted:expr, $facade:ident) => {
+            pick($role, &$wanted).map(|plugin| {
+                let pool = Arc::new(InstancePool::new(plugin));
+                pools.push(Arc::clone(&pool) as _);
+                Arc::new($facade::new(pool)) as _
+            })
+        };
     }
+    let stores = Stores {
+        cache: facade!(Role::Cache, selection.cache, PluginCache),
+        config: facade!(Role::ConfigStore, selection.config_store, PluginConfigStore),
+        memory: facade!(Role::MemoryStore, selection.memory_store, PluginMemoryStore),
+    };
+    (stores, pools)
 }
 
 fn unfilled(role: Role, wanted: &str, present: bool, plugins: &BTreeMap<String, PluginHandle>) -> LoadError {

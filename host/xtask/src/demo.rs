@@ -44,7 +44,7 @@ struct End {
     tasks: usize,
     wall_ms: u64,
     output: Value,
-    error: Option<String>,
+    failure: Option<String>,
 }
 
 impl End {
@@ -55,11 +55,7 @@ impl End {
             |key: &str| run[key].as_str().map(str::to_owned).with_context(|| format!("the host's JSON has no `{key}`"));
         let tasks = run["tasks"].as_array().context("the host's JSON has no `tasks`")?;
         let status = text("status")?;
-        let error = match &run["error"] {
-            Value::Null => None,
-            Value::Object(error) => error.get("message").and_then(Value::as_str).map(str::to_owned),
-            other => Some(other.to_string()),
-        };
+        let failure = run["failure"]["message"].as_str().map(str::to_owned);
         Ok(Self {
             succeeded: exit_ok && status == "SUCCESS",
             exec: text("exec_id")?,
@@ -67,7 +63,7 @@ impl End {
             tasks: tasks.iter().filter(|task| task["status"] == "SUCCESS").count(),
             wall_ms: run["wall_ms"].as_u64().context("the host's JSON has no `wall_ms`")?,
             output: run["output"].clone(),
-            error,
+            failure,
         })
     }
 
@@ -77,7 +73,7 @@ impl End {
         if self.succeeded {
             return format!("demo: SUCCESS exec={exec} tasks={tasks} wall_ms={wall_ms}");
         }
-        let why = self.error.as_deref().map(|error| format!(" {}", error.replace('\n', " "))).unwrap_or_default();
+        let why = self.failure.as_deref().map(|why| format!(" {}", why.replace('\n', " "))).unwrap_or_default();
         format!("demo: FAILED exec={exec} status={status} tasks={tasks} wall_ms={wall_ms}{why}")
     }
 }
@@ -181,7 +177,7 @@ mod tests {
     #[test]
     fn success_needs_the_status_and_the_exit_code() {
         assert_eq!(end("SUCCESS", false, "").line(), "demo: FAILED exec=e1 status=SUCCESS tasks=2 wall_ms=42");
-        let failed = end("FAILED", true, r#","error":{"code":"X","message":"it\nbroke"}"#);
+        let failed = end("FAILED", true, r#","failure":{"code":"X","message":"it\nbroke"}"#);
         assert!(!failed.succeeded);
         assert_eq!(failed.line(), "demo: FAILED exec=e1 status=FAILED tasks=2 wall_ms=42 it broke");
     }

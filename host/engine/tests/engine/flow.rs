@@ -125,9 +125,12 @@ async fn a_collection_runs_as_many_children_at_once_as_it_says() {
 #[tokio::test]
 async fn a_failure_goes_to_its_handler_or_ends_the_run() {
     let dir = tempfile::tempdir().unwrap();
-    let script = Script::now(|call| match call.input["fail"] == json!(true) {
-        true => Err(Failure::permanent("BROKEN", "is broken")),
-        false => Ok(json!("fine")),
+    let script = Script::now(|call| {
+        if call.input["fail"] == json!(true) {
+            Err(Failure::permanent("BROKEN", "is broken"))
+        } else {
+            Ok(json!("fine"))
+        }
     });
     let engine = open(dir.path(), &script);
     let mut watch = engine.watch();

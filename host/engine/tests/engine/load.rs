@@ -20,10 +20,7 @@ use crate::common::*;
 type Start<'a> = Pin<Box<dyn Future<Output = Result<ExecutionId, EngineError>> + Send + 'a>>;
 
 /// Hands requests in while nothing can be written. Answers those that wait, and the refusals.
-fn hand_in<'a>(
-    engine: &'a LocalEngine,
-    requests: impl Iterator<Item = StartRequest>,
-) -> (Vec<Start<'a>>, Vec<EngineError>) {
+fn hand_in(engine: &LocalEngine, requests: impl Iterator<Item = StartRequest>) -> (Vec<Start<'_>>, Vec<EngineError>) {
     let (mut waiting, mut refusals) = (Vec::new(), Vec::new());
     for request in requests {
         let mut start = engine.start(request);
@@ -83,7 +80,8 @@ async fn a_full_queue_refuses_with_a_time_to_come_back_and_loses_nothing_that_it
         assert!(!waiting.is_empty() && waiting.len() <= 8, "{} wait", waiting.len());
         assert_eq!(refusals.len(), 64 - waiting.len());
         for refusal in refusals {
-            let EngineError::QueueFull { operations: used, operations_max, bytes: held, bytes_max, .. } = refusal else {
+            let EngineError::QueueFull { operations: used, operations_max, bytes: held, bytes_max, .. } = refusal
+            else {
                 panic!("{refusal}")
             };
             assert_eq!((operations_max, bytes_max), (operations, bytes));
@@ -158,7 +156,7 @@ impl Gate {
     }
 }
 
-fn ready(folder: &Path) -> i64 {
+fn ready(folder: &Path) -> usize {
     sqlite(folder).query_row("SELECT COUNT(*) FROM task WHERE state = 'ready'", [], |row| row.get(0)).unwrap()
 }
 
@@ -171,13 +169,15 @@ async fn ten_thousand_tasks_that_wait_are_worked_off_with_bounded_concurrency() 
     let script = gate.script();
     let engine = open_with(dir.path(), &script, |options| options.concurrency = CONCURRENCY).unwrap();
     let mut slow = engine.watch();
-    let plan = plan("tasks: [{id: all, type: collection, max_workers: 100, items: '{{ .input }}', task: {id: one, tool: tool}}]");
+    let plan = plan(
+        "tasks: [{id: all, type: collection, max_workers: 100, items: '{{ .input }}', task: {id: one, tool: tool}}]",
+    );
     let items: Value = (0..100).collect();
     let stall = Stall::begin(dir.path());
     let (waiting, _) = hand_in(&engine, (0..RUNS).map(|_| request_with(&plan, items.clone())));
     stall.end();
     let ids = all(waiting).await;
-    assert_eq!(ready(dir.path()), 10_000 - CONCURRENCY as i64);
+    assert_eq!(ready(dir.path()), 10_000 - CONCURRENCY);
     until("all slots taken", || script.count() == CONCURRENCY && engine.health().running_tasks == 32).await;
 
     gate.open.add_permits(10_000);
@@ -189,7 +189,10 @@ async fn ten_thousand_tasks_that_wait_are_worked_off_with_bounded_concurrency() 
     for id in [&ids[0], &ids[RUNS - 1]] {
         assert_sound(&engine, id).await;
     }
-    assert!(matches!(slow.recv().await, Err(RecvError::Lagged(_))), "who does not look misses some and holds up nobody");
+    assert!(
+        matches!(slow.recv().await, Err(RecvError::Lagged(_))),
+        "who does not look misses some and holds up nobody"
+    );
     engine.stop(Duration::ZERO).await;
     let stats = engine.stats();
     assert_eq!((stats.attempts, stats.operations, stats.stale_results), (10_000, 10_100, 0));

@@ -59,7 +59,8 @@ async fn a_wait_can_be_seen_and_is_ended_by_a_cancel() {
     let script = Script::now(|_| Err(Failure::transient("DOWN", "is down")));
     let engine = open(dir.path(), &script);
     let mut watch = engine.watch();
-    let plan = with_policy("{schedule_to_close_timeout: 10h, retry_policy: {initial_interval: 1h, maximum_interval: 1h}}");
+    let plan =
+        with_policy("{schedule_to_close_timeout: 10h, retry_policy: {initial_interval: 1h, maximum_interval: 1h}}");
     let id = engine.start(request(&plan)).await.unwrap();
     while !matches!(within(watch.recv()).await.unwrap(), Notice::AttemptFailed { .. }) {}
     let record = engine.execution(&id).await.unwrap().unwrap().attempts["t"].clone();
@@ -125,13 +126,12 @@ async fn an_attempt_that_takes_too_long_is_dropped_and_followed_by_another() {
     let held = drops.clone();
     let script = Script::new(move |call| {
         let (held, first) = (held.clone(), call.attempt == 1);
-        async move {
-            if first { held.pending().await } else { report(Ok(json!({"dropped_before": held.count()}))) }
-        }
+        async move { if first { held.pending().await } else { report(Ok(json!({"dropped_before": held.count()}))) } }
     });
     let engine = open(dir.path(), &script);
     let mut watch = engine.watch();
-    let plan = with_policy("{start_to_close_timeout: 30ms, retry_policy: {maximum_attempts: 2, initial_interval: 1ms}}");
+    let plan =
+        with_policy("{start_to_close_timeout: 30ms, retry_policy: {maximum_attempts: 2, initial_interval: 1ms}}");
     let execution = run(&engine, request(&plan)).await;
     let output = execution.state.tasks.values().next().unwrap().output.clone().unwrap();
     assert_eq!(output, json!({"dropped_before": 1}), "the first attempt was gone before the second began");

@@ -281,7 +281,8 @@ async fn verify_notices_a_state_that_its_journal_does_not_lead_to() {
     let id = run(&engine, request(&linear(2))).await.id;
     assert_eq!(engine.verify(&id).await.unwrap(), None);
     engine.stop(std::time::Duration::ZERO).await;
-    let forged = sqlite(dir.path()).execute(r#"UPDATE snapshot SET state = replace(state, '"t0"', '"tX"')"#, []).unwrap();
+    let forged =
+        sqlite(dir.path()).execute(r#"UPDATE snapshot SET state = replace(state, '"t0"', '"tX"')"#, []).unwrap();
     assert_eq!(forged, 1);
     let engine = open(dir.path(), &script);
     assert_eq!(engine.verify(&id).await.unwrap().unwrap(), "task `t0` differs after 3 events");

@@ -59,7 +59,10 @@ async fn a_stop_lets_running_attempts_end_and_begins_no_other() {
     let engine = open(dir.path(), &script);
     ended(&engine, &id).await;
     let execution = assert_sound(&engine, &id).await;
-    assert!(execution.attempts.values().all(|record| record.attempts == 1), "what had ended was recorded: {execution:?}");
+    assert!(
+        execution.attempts.values().all(|record| record.attempts == 1),
+        "what had ended was recorded: {execution:?}"
+    );
 }
 
 #[tokio::test]

@@ -28,7 +28,10 @@ async fn a_folder_has_one_engine_and_a_second_is_told_whose_it_is() {
         dir.path().display(),
         std::process::id()
     );
-    assert_eq!((second.code(), second.kind(), second.to_string()), ("DATA_FOLDER_IN_USE", ErrorKind::Operator, message));
+    assert_eq!(
+        (second.code(), second.kind(), second.to_string()),
+        ("DATA_FOLDER_IN_USE", ErrorKind::Operator, message)
+    );
     // The first does not notice.
     let id = run(&first, request(&linear(1))).await.id;
     assert_sound(&first, &id).await;

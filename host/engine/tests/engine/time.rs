@@ -161,7 +161,8 @@ async fn all_attempts_together_end_in_time() {
     let execution = ended(&engine, &id).await;
     let failure = execution.state.tasks.values().next().unwrap().failure.clone().unwrap();
     assert_eq!(failure.code, "DOWN", "the cause says more than that the time is over");
-    let why = "is down (no attempt follows: the next, in 10 ms, would begin after the schedule_to_close timeout of 100 ms)";
+    let why =
+        "is down (no attempt follows: the next, in 10 ms, would begin after the schedule_to_close timeout of 100 ms)";
     assert_eq!(failure.message, why);
     let timeouts: Vec<Duration> = script.calls().iter().map(|call| call.timeout).collect();
     assert_eq!(timeouts, [Duration::from_millis(100), Duration::from_millis(50)], "an attempt gets what is left");

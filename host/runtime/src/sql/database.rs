@@ -1,7 +1,7 @@
 //! The database file of one plugin: where it is, how it is opened, and the queue of its writers.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use rusqlite::config::DbConfig;
@@ -66,13 +66,16 @@ pub struct SqlDatabase {
     path: PathBuf,
     limits: Limits,
     writer: Arc<Semaphore>,
+    /// Never used, only open: the last connection to close would empty the log, while the next one is opening.
+    anchor: Mutex<Option<Connection>>,
 }
 
 impl SqlDatabase {
     /// The database in this folder, which is made when it is missing and which no other plugin may share.
     pub fn new(folder: &Path, limits: Limits) -> Result<Arc<Self>, SqlOpenError> {
         std::fs::create_dir_all(folder).map_err(|source| SqlOpenError::Folder { path: folder.to_owned(), source })?;
-        Ok(Arc::new(Self { path: folder.join(FILE), limits, writer: Arc::new(Semaphore::new(1)) }))
+        let writer = Arc::new(Semaphore::new(1));
+        Ok(Arc::new(Self { path: folder.join(FILE), limits, writer, anchor: Mutex::new(None) }))
     }
 
     /// The limits of each session.
@@ -107,12 +110,22 @@ impl SqlDatabase {
 
     /// Opens a connection whose pragmas and limits are set and read back, and which guest SQL may use.
     pub(super) fn connect(&self, authorizer: &Arc<Authorizer>, watch: &Arc<Watch>) -> Result<Connection, SqlOpenError> {
+        // One at a time: SQLite does not wait for another connection that is just making the file or its log.
+        let mut anchor = self.anchor.lock().unwrap_or_else(PoisonError::into_inner);
+        if anchor.is_none() {
+            *anchor = Some(self.open()?);
+        }
+        let mut connection = self.open()?;
+        self.harden(&mut connection, authorizer, watch).map_err(|source| self.open_error(source))?;
+        Ok(connection)
+    }
+
+    fn open(&self) -> Result<Connection, SqlOpenError> {
         // No SQLITE_OPEN_URI: the path is a path. No mutex: a connection belongs to one instance, which one thread runs at a time.
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-        let mut connection =
+        let connection =
             Connection::open_with_flags_and_vfs(&self.path, flags, VFS).map_err(|source| self.open_error(source))?;
         self.set_pragmas(&connection)?;
-        self.harden(&mut connection, authorizer, watch).map_err(|source| self.open_error(source))?;
         Ok(connection)
     }
 

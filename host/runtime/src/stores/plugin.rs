@@ -1,5 +1,6 @@
 //! The traits over a store plugin: each call takes a warm instance from the plugin's pool and gives it back.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -27,13 +28,13 @@ macro_rules! call {
 /// The role `cache` of a plugin.
 #[derive(Debug)]
 pub struct PluginCache {
-    pool: InstancePool<CachePlugin>,
+    pool: Arc<InstancePool<CachePlugin>>,
 }
 
 impl PluginCache {
     /// Over the instances of this pool.
-    pub fn new(pool: InstancePool<CachePlugin>) -> Self {
-        Self { pool }
+    pub fn new(pool: impl Into<Arc<InstancePool<CachePlugin>>>) -> Self {
+        Self { pool: pool.into() }
     }
 }
 
@@ -91,13 +92,13 @@ impl Cache for PluginCache {
 /// The role `config-store` of a plugin.
 #[derive(Debug)]
 pub struct PluginConfigStore {
-    pool: InstancePool<ConfigStorePlugin>,
+    pool: Arc<InstancePool<ConfigStorePlugin>>,
 }
 
 impl PluginConfigStore {
     /// Over the instances of this pool.
-    pub fn new(pool: InstancePool<ConfigStorePlugin>) -> Self {
-        Self { pool }
+    pub fn new(pool: impl Into<Arc<InstancePool<ConfigStorePlugin>>>) -> Self {
+        Self { pool: pool.into() }
     }
 }
 
@@ -139,13 +140,13 @@ impl ConfigStore for PluginConfigStore {
 /// The role `memory-store` of a plugin.
 #[derive(Debug)]
 pub struct PluginMemoryStore {
-    pool: InstancePool<MemoryStorePlugin>,
+    pool: Arc<InstancePool<MemoryStorePlugin>>,
 }
 
 impl PluginMemoryStore {
     /// Over the instances of this pool.
-    pub fn new(pool: InstancePool<MemoryStorePlugin>) -> Self {
-        Self { pool }
+    pub fn new(pool: impl Into<Arc<InstancePool<MemoryStorePlugin>>>) -> Self {
+        Self { pool: pool.into() }
     }
 }
 

@@ -1,18 +1,25 @@
 //! Each limit fires, says so, and leaves everybody else alone.
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use compozy_runtime::limits::TABLE;
 use compozy_runtime::{CallError, Grants, Limit, Retry, Runtime};
 use serde_json::{Value, json};
 
-use crate::support::{Sandbox, call, guest, request};
+use crate::support::{Sandbox, call, executor, guest, request};
 
 const ECHO: &str = "name = \"echo\"\nversion = \"0.1.0\"\n";
-const HOSTILE: &str = "name = \"hostile\"\nversion = \"0.1.0\"\n[capabilities]\nsql = true\n";
+const HOSTILE: &str =
+    "name = \"hostile\"\nversion = \"0.1.0\"\n[capabilities]\nsql = true\n[limits]\nfuel = 1_000_000_000_000\n";
 
 fn sandbox(caps: &[(Limit, u64)]) -> Sandbox {
+    sandbox_of(guest("hostile"), caps)
+}
+
+fn sandbox_of(component: Vec<u8>, caps: &[(Limit, u64)]) -> Sandbox {
     let grants = Grants { sql: true, ..Grants::default() };
-    Sandbox::new().with(ECHO, guest("echo")).with(HOSTILE, guest("hostile")).policy("hostile", grants, caps)
+    Sandbox::new().with(ECHO, guest("echo")).with(HOSTILE, component).policy("hostile", grants, caps)
 }
 
 async fn healthy(runtime: &Runtime) {
@@ -22,95 +29,178 @@ async fn healthy(runtime: &Runtime) {
 }
 
 /// Runs a hostile action with a healthy one during and after it, and checks which limit ended it.
-async fn fires(action: &str, input: Value, caps: &[(Limit, u64)], limit: Limit) {
-    let (_folder, runtime) = sandbox(caps).open().await;
+async fn fires(sandbox: Sandbox, action: &str, input: Value, caps: &[(Limit, u64)], limit: Limit) {
+    let (_folder, runtime) = sandbox.open().await;
     let hostile = call(&runtime, "hostile", action, input);
     let (failure, ()) = tokio::join!(hostile, healthy(&runtime));
     let failure = failure.expect_err("it must not get through");
+    println!("{action}: {}", failure.error);
     let CallError::Limit { plugin, hit } = &failure.error else { panic!("{action}: {}", failure.error) };
     assert_eq!(hit.limit, limit, "{action}: {}", failure.error);
     assert_eq!(hit.allowed, caps.iter().find(|cap| cap.0 == limit).map_or(limit.spec().default, |cap| cap.1));
     assert!(hit.used >= hit.allowed, "{action}: {}", failure.error);
     let sentence = failure.error.to_string();
-    for part in [
-        limit.name(),
-        &hit.used.to_string(),
-        &hit.allowed.to_string(),
-        limit.spec().unit,
-        "hostile",
-        plugin.short_digest(),
-    ] {
+    let (used, allowed) = (hit.used.to_string(), hit.allowed.to_string());
+    for part in [limit.name(), &used, &allowed, limit.spec().unit, "hostile", plugin.short_digest()] {
         assert!(sentence.contains(part), "`{part}` is missing in: {sentence}");
     }
     assert_eq!(failure.error.code(), "PLUGIN_LIMIT");
     let ran = failure.ran.expect("it ran");
-    assert_eq!(
-        ran.fuel,
-        runtime.plugin("hostile").expect("loaded").limits().get(Limit::Fuel),
-        "a call that broke is charged in full"
-    );
+    let fuel = runtime.plugin("hostile").expect("loaded").limits().get(Limit::Fuel);
+    if limit == Limit::OutputBytes {
+        assert!((1..fuel).contains(&ran.fuel), "the guest itself ended well, so its fuel is known");
+    } else {
+        assert_eq!(ran.fuel, fuel, "a call that broke is charged in full");
+    }
     healthy(&runtime).await;
 }
 
-#[tokio::test]
-async fn a_loop_ends_with_its_fuel() {
-    fires("infinite_loop", json!({}), &[(Limit::Fuel, 50_000_000)], Limit::Fuel).await;
+/// Each hostile action, the caps that make it quick, and the limit at which it must end.
+fn actions() -> Vec<(&'static str, Value, Vec<(Limit, u64)>, Limit)> {
+    let hoard = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) \
+        SELECT randomblob(10000) AS b FROM n ORDER BY b LIMIT 1000000000";
+    let nothing = || json!({});
+    vec![
+        ("infinite_loop", nothing(), vec![(Limit::Fuel, 50_000_000)], Limit::Fuel),
+        ("infinite_loop", nothing(), vec![(Limit::WallMs, 200)], Limit::WallMs),
+        ("loop_in_host_call", nothing(), vec![(Limit::Fuel, 5_000_000)], Limit::Fuel),
+        ("loop_in_host_call", nothing(), vec![(Limit::WallMs, 200)], Limit::WallMs),
+        ("sleep_forever", nothing(), vec![(Limit::CallTimeoutMs, 300)], Limit::CallTimeoutMs),
+        ("grow_memory", nothing(), vec![(Limit::MemoryBytes, 8 << 20)], Limit::MemoryBytes),
+        ("grow_memory", nothing(), vec![], Limit::MemoryBytes),
+        ("deep_recursion", nothing(), vec![], Limit::StackBytes),
+        ("log_flood", nothing(), vec![], Limit::LogBytes),
+        ("stdout_flood", nothing(), vec![], Limit::LogBytes),
+        ("huge_output", json!({ "bytes": 5 << 20 }), vec![], Limit::OutputBytes),
+        ("huge_argument", json!({ "bytes": 22 << 20 }), vec![], Limit::HostcallBytes),
+        ("huge_random", json!({ "bytes": 2 << 20 }), vec![], Limit::RandomBytes),
+        ("open_handles", nothing(), vec![], Limit::Handles),
+        ("sql_forever", nothing(), vec![(Limit::WallMs, 300)], Limit::WallMs),
+        ("sql", json!({ "statements": [hoard] }), vec![(Limit::SqlMemoryBytes, 16 << 20)], Limit::SqlMemoryBytes),
+    ]
 }
 
-#[tokio::test]
-async fn a_loop_ends_with_its_time() {
-    fires("infinite_loop", json!({}), &[(Limit::Fuel, u64::MAX), (Limit::WallMs, 200)][1..], Limit::WallMs).await;
-}
+/// Limits that something else than one of `actions` fires, each in a test of this file or of `loading`.
+const ELSEWHERE: [Limit; 13] = [
+    Limit::Memories,
+    Limit::TableElements,
+    Limit::Tables,
+    Limit::Instances,
+    Limit::InputBytes,
+    Limit::Concurrency,
+    Limit::QueueLength,
+    Limit::QueueWaitMs,
+    Limit::SqlBytes,
+    Limit::SqlValueBytes,
+    Limit::SqlStatements,
+    Limit::SqlBusyMs,
+    Limit::ComponentBytes,
+];
 
-#[tokio::test]
-async fn a_loop_in_host_calls_ends() {
-    fires("loop_in_host_call", json!({}), &[(Limit::WallMs, 200)], Limit::WallMs).await;
-}
-
-#[tokio::test]
-async fn a_wait_in_the_host_ends_at_the_outer_timeout() {
-    fires("sleep_forever", json!({}), &[(Limit::CallTimeoutMs, 300)], Limit::CallTimeoutMs).await;
-}
-
-#[tokio::test]
-async fn memory_ends() {
-    fires("grow_memory", json!({}), &[(Limit::MemoryBytes, 8 << 20)], Limit::MemoryBytes).await;
-}
-
-#[tokio::test]
-async fn deep_recursion_ends() {
-    fires("deep_recursion", json!({}), &[], Limit::StackBytes).await;
-}
-
-#[tokio::test]
-async fn a_flood_of_lines_ends() {
-    fires("log_flood", json!({}), &[], Limit::LogBytes).await;
-    fires("stdout_flood", json!({}), &[], Limit::LogBytes).await;
-}
-
-#[tokio::test]
-async fn a_huge_output_ends() {
-    fires("huge_output", json!({ "bytes": 5 << 20 }), &[], Limit::OutputBytes).await;
-}
-
-#[tokio::test]
-async fn a_huge_argument_ends() {
-    fires("huge_argument", json!({ "bytes": 22 << 20 }), &[], Limit::HostcallBytes).await;
-}
-
-#[tokio::test]
-async fn huge_randomness_ends() {
-    fires("huge_random", json!({ "bytes": 2 << 20 }), &[], Limit::RandomBytes).await;
-}
-
-#[tokio::test]
-async fn handles_end() {
-    fires("open_handles", json!({}), &[], Limit::Handles).await;
+#[test]
+fn no_limit_is_forgotten() {
+    let mut fired: Vec<Limit> = actions().into_iter().map(|(.., limit)| limit).chain(ELSEWHERE).collect();
+    fired.sort_unstable();
+    fired.dedup();
+    assert_eq!(fired, TABLE.map(|spec| spec.limit));
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_query_without_end_ends() {
-    fires("sql_forever", json!({}), &[(Limit::WallMs, 300)], Limit::WallMs).await;
+async fn each_hostile_action_ends_at_its_limit() {
+    for (action, input, caps, limit) in actions() {
+        fires(sandbox(&caps), action, input, &caps, limit).await;
+    }
+}
+
+#[tokio::test]
+async fn memories_count_together() {
+    let caps = [(Limit::MemoryBytes, 4 << 20)];
+    let body = "(loop $l (drop (memory.grow $a (i32.const 4))) (drop (memory.grow $b (i32.const 4))) (br $l))";
+    let component = executor("(memory $a 1) (memory $b 1)", body, "");
+    fires(sandbox_of(component, &caps), "run", json!(1), &caps, Limit::MemoryBytes).await;
+}
+
+#[tokio::test]
+async fn tables_count_together() {
+    let body = "(loop $l (drop (table.grow $a (ref.null func) (i32.const 500)))
+        (drop (table.grow $b (ref.null func) (i32.const 500))) (br $l))";
+    let component = executor("(table $a 0 funcref) (table $b 0 funcref)", body, "");
+    fires(sandbox_of(component, &[]), "run", json!(1), &[], Limit::TableElements).await;
+}
+
+#[tokio::test]
+async fn an_executor_written_as_text_works() {
+    let (_folder, runtime) = sandbox_of(executor("", "", ""), &[]).open().await;
+    assert_eq!(call(&runtime, "hostile", "run", json!(1)).await.unwrap().output, json!(1));
+}
+
+#[tokio::test]
+async fn what_a_component_is_made_of_is_bounded() {
+    let modules = |fields: &str, count: usize| {
+        format!("(core module $more {fields}) {}", "(core instance (instantiate $more))".repeat(count))
+    };
+    for (fields, count, limit, allowed) in [
+        ("(memory 1)", 4, Limit::Memories, 4),
+        ("(memory 1)", 40, Limit::Memories, 16),
+        ("(table 1 funcref)", 17, Limit::Tables, 16),
+        ("(table 1 funcref)", 65, Limit::Tables, 64),
+        ("(table 30000 funcref)", 1, Limit::TableElements, 20_000),
+        ("(memory 2000)", 1, Limit::MemoryBytes, 64 << 20),
+        ("", 64, Limit::Instances, 64),
+        ("", 300, Limit::Instances, 256),
+    ] {
+        let errors = sandbox_of(executor("", "", &modules(fields, count)), &[]).errors().await;
+        println!("{count} x {fields}: {}", errors[0]);
+        assert_eq!((errors.len(), errors[0].code), (1, "PLUGIN_LIMIT"), "{errors:?}");
+        let message = &errors[0].message;
+        assert!(message.contains(&format!("`{limit}`")), "{limit} is missing in: {message}");
+        assert!(message.contains(&format!("{allowed} {}", limit.spec().unit)), "{allowed} is missing in: {message}");
+    }
+}
+
+/// What SQL refuses for its size is an error that the guest sees, and can answer to.
+#[tokio::test(flavor = "multi_thread")]
+async fn sql_tells_the_guest_which_limit() {
+    let caps = [(Limit::SqlBytes, 4 << 20), (Limit::SqlValueBytes, 2 << 20), (Limit::SqlStatements, 10)];
+    let (_folder, runtime) = sandbox(&caps).open().await;
+    let large = json!({ "statements": ["SELECT zeroblob(3000000)"] });
+    let answer = call(&runtime, "hostile", "sql", large).await.unwrap().output.to_string();
+    println!("sql: {answer}");
+    assert!(answer.contains("sql_value_bytes") && answer.contains("2097152"), "{answer}");
+    for (action, limit, allowed) in [("sql_fill", "sql_bytes", "4194304"), ("open_statements", "sql_statements", "10")]
+    {
+        let (failure, ()) = tokio::join!(call(&runtime, "hostile", action, json!({})), healthy(&runtime));
+        let error = failure.expect_err("it must not get through").error;
+        println!("{action}: {error}");
+        assert_eq!(error.code(), "SQL_TOO_LARGE", "{error}");
+        assert!(error.to_string().contains(limit) && error.to_string().contains(allowed), "{error}");
+    }
+    healthy(&runtime).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_writer_that_does_not_end_makes_the_others_busy() {
+    let caps = [(Limit::SqlBusyMs, 20), (Limit::WallMs, 5_000)];
+    let (_folder, runtime) = sandbox(&caps).open().await;
+    let run = |statement: &str| {
+        let runtime = Arc::clone(&runtime);
+        let input = json!({ "statements": [statement] });
+        async move { call(&runtime, "hostile", "sql", input).await }
+    };
+    run("CREATE TABLE t (n)").await.unwrap();
+    let endless = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) INSERT INTO t SELECT max(i) FROM n";
+    let writer = tokio::spawn(run(endless));
+    let busy = loop {
+        assert!(!writer.is_finished(), "the writer ended before anybody was told to wait");
+        let answer = run("INSERT INTO t VALUES (1)").await.unwrap().output.to_string();
+        if answer.contains("sql_busy_ms") {
+            break answer;
+        }
+    };
+    println!("sql: {busy}");
+    healthy(&runtime).await;
+    let ended = writer.await.unwrap().unwrap_err();
+    assert_eq!(ended.error.details().unwrap()["limit"], "wall_ms");
 }
 
 #[tokio::test]

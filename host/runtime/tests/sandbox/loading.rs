@@ -95,6 +95,21 @@ fn write(folder: &Path, manifest: &str, component: Option<(&str, &[u8])>) {
 }
 
 #[tokio::test]
+async fn a_component_that_is_too_large_is_not_read() {
+    let mut sandbox = Sandbox::new();
+    let plugins = sandbox.folder.path().join("plugins");
+    write(&plugins.join("p"), NAME, Some(("p.wasm", b"")));
+    let file = std::fs::OpenOptions::new().write(true).open(plugins.join("p/p.wasm")).unwrap();
+    file.set_len(Limit::ComponentBytes.spec().default + 1).unwrap();
+    sandbox.options.plugin_dirs = vec![plugins];
+    let errors = sandbox.errors().await;
+    assert_eq!((errors.len(), errors[0].code), (1, "PLUGIN_TOO_LARGE"));
+    for part in ["67108865", "67108864", "`component_bytes`"] {
+        assert!(errors[0].message.contains(part), "{}", errors[0]);
+    }
+}
+
+#[tokio::test]
 async fn all_errors_are_told_at_once() {
     let mut sandbox = Sandbox::new();
     let plugins = sandbox.folder.path().join("plugins");

@@ -3,6 +3,7 @@
 //! The guests are built by `cargo xtask build`; those that Rust cannot express are written as text in `wat/`.
 
 mod cache;
+mod capabilities;
 mod limits;
 mod loading;
 mod support;

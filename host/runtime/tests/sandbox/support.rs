@@ -11,14 +11,25 @@ use serde_json::Value;
 
 /// A guest that `cargo xtask build` made.
 pub(crate) fn guest(name: &str) -> Vec<u8> {
-    let folder = match std::env::var_os("COMPOZY_GUESTS") {
-        Some(folder) => PathBuf::from(folder),
-        None => PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../target/wasm32-wasip2/guest"),
-    };
-    let path = folder.join(format!("guest_{name}.wasm"));
-    std::fs::read(&path).unwrap_or_else(|error| {
-        panic!("cannot read `{}`: {error}; run `cargo xtask build` first, or set COMPOZY_GUESTS", path.display())
-    })
+    read(&format!("tests/guests/{name}/{name}.wasm"))
+}
+
+/// The store plugin, likewise.
+pub(crate) fn sqlite() -> Vec<u8> {
+    read("plugins/sqlite/sqlite.wasm")
+}
+
+fn read(path: &str) -> Vec<u8> {
+    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../..").join(path);
+    std::fs::read(&path)
+        .unwrap_or_else(|error| panic!("cannot read `{}`: {error}; run `cargo xtask build` first", path.display()))
+}
+
+/// A task executor with the action `run`, written as text: more fields of its core module, what `run` does before it
+/// answers 1, and more fields of the component.
+pub(crate) fn executor(fields: &str, body: &str, component: &str) -> Vec<u8> {
+    let text = include_str!("../wat/executor.wat");
+    wat(&text.replace(";;FIELDS;;", fields).replace(";;BODY;;", body).replace(";;COMPONENT;;", component))
 }
 
 /// A component written as text.
