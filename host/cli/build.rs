@@ -21,11 +21,9 @@ fn main() {
             println!("cargo::error=the built-in plugin `{name}` is not built yet: run `cargo xtask build` first");
             continue;
         };
-        writeln!(
-            code,
-            "    Embedded {{ manifest: include_str!({manifest:?}), component: include_bytes!({component:?}) }},"
-        )
-        .expect("writing to a string cannot fail");
+        let (manifest, component) = (manifest.to_string_lossy(), component.to_string_lossy());
+        writeln!(code, "    Embedded {{ manifest: include_str!({manifest:?}), component: include_bytes!({component:?}) }},")
+            .expect("writing to a string cannot fail");
     }
     code.push_str("];\n");
     let out = PathBuf::from(env::var_os("OUT_DIR").expect("set by cargo")).join("builtins.rs");

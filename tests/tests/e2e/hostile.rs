@@ -122,6 +122,7 @@ impl Drop for Over<'_> {
 }
 
 /// All at once.
+#[expect(clippy::print_stdout, reason = "the messages are there to be read: `--nocapture`")]
 fn misdeeds(host: &Host) -> Result<()> {
     let started: Result<Vec<_>> = MISDEEDS
         .iter()

@@ -64,7 +64,7 @@ async fn the_same_key_names_the_same_execution_also_after_a_restart() {
     let script = Script::echo();
     let engine = open(dir.path(), &script);
     let plan = linear(2);
-    let other = Arc::new(Plan { workflow: "other".to_owned(), ..plan.as_ref().clone() });
+    let other = Arc::new(Plan { workflow: "another".to_owned(), ..plan.as_ref().clone() });
     let input = json!({"x": 1, "y": 2});
     let first = engine.start(keyed(&plan, input.clone(), "order-7")).await.unwrap();
     ended(&engine, &first).await;

@@ -31,6 +31,7 @@ use crate::sql::SqlDatabase;
 const ACTIONS_MAX: usize = 1_000;
 const ACTION_NAME_BYTES_MAX: usize = 64;
 const DESCRIPTION_BYTES_MAX: usize = 1024;
+const WASM_PAGE_BYTES: u64 = 64 * 1024;
 /// The version of the contract that the host speaks, as the names of exports end.
 const CONTRACT_TRACK: &str = "0.1.";
 
@@ -163,7 +164,8 @@ fn static_limits(component: &Component, limits: &Limits) -> Prepare<()> {
     let checks = [
         (Limit::Memories, u64::from(needs.num_memories)),
         (Limit::Tables, u64::from(needs.num_tables)),
-        (Limit::MemoryBytes, initial(needs.max_initial_memory_size)),
+        // wasmtime answers pages.
+        (Limit::MemoryBytes, initial(needs.max_initial_memory_size).saturating_mul(WASM_PAGE_BYTES)),
         (Limit::TableElements, initial(needs.max_initial_table_size)),
     ];
     for (limit, used) in checks {

@@ -112,9 +112,6 @@ async fn sql_stays_in_its_file_and_keeps_its_settings() {
     let (_folder, runtime) = hostile("sql = true", Grants { sql: true, ..Grants::default() }).await;
     for action in ["sql_attach", "sql_pragma"] {
         let outcomes = answer(&runtime, action, json!({})).await;
-        for (statement, outcome) in outcomes.as_object().unwrap() {
-            println!("{statement}: {}", outcome["prepared"]);
-        }
         assert_all_refused(&outcomes);
     }
     let fine = answer(&runtime, "sql", json!({ "statements": ["SELECT 1"] })).await;

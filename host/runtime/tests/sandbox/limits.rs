@@ -34,7 +34,6 @@ async fn fires(sandbox: Sandbox, action: &str, input: Value, caps: &[(Limit, u64
     let hostile = call(&runtime, "hostile", action, input);
     let (failure, ()) = tokio::join!(hostile, healthy(&runtime));
     let failure = failure.expect_err("it must not get through");
-    println!("{action}: {}", failure.error);
     let CallError::Limit { plugin, hit } = &failure.error else { panic!("{action}: {}", failure.error) };
     assert_eq!(hit.limit, limit, "{action}: {}", failure.error);
     assert_eq!(hit.allowed, caps.iter().find(|cap| cap.0 == limit).map_or(limit.spec().default, |cap| cap.1));
@@ -150,7 +149,6 @@ async fn what_a_component_is_made_of_is_bounded() {
         ("", 300, Limit::Instances, 256),
     ] {
         let errors = sandbox_of(executor("", "", &modules(fields, count)), &[]).errors().await;
-        println!("{count} x {fields}: {}", errors[0]);
         assert_eq!((errors.len(), errors[0].code), (1, "PLUGIN_LIMIT"), "{errors:?}");
         let message = &errors[0].message;
         assert!(message.contains(&format!("`{limit}`")), "{limit} is missing in: {message}");
@@ -165,13 +163,11 @@ async fn sql_tells_the_guest_which_limit() {
     let (_folder, runtime) = sandbox(&caps).open().await;
     let large = json!({ "statements": ["SELECT zeroblob(3000000)"] });
     let answer = call(&runtime, "hostile", "sql", large).await.unwrap().output.to_string();
-    println!("sql: {answer}");
     assert!(answer.contains("sql_value_bytes") && answer.contains("2097152"), "{answer}");
     for (action, limit, allowed) in [("sql_fill", "sql_bytes", "4194304"), ("open_statements", "sql_statements", "10")]
     {
         let (failure, ()) = tokio::join!(call(&runtime, "hostile", action, json!({})), healthy(&runtime));
         let error = failure.expect_err("it must not get through").error;
-        println!("{action}: {error}");
         assert_eq!(error.code(), "SQL_TOO_LARGE", "{error}");
         assert!(error.to_string().contains(limit) && error.to_string().contains(allowed), "{error}");
     }
@@ -190,14 +186,13 @@ async fn a_writer_that_does_not_end_makes_the_others_busy() {
     run("CREATE TABLE t (n)").await.unwrap();
     let endless = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) INSERT INTO t SELECT max(i) FROM n";
     let writer = tokio::spawn(run(endless));
-    let busy = loop {
+    loop {
         assert!(!writer.is_finished(), "the writer ended before anybody was told to wait");
         let answer = run("INSERT INTO t VALUES (1)").await.unwrap().output.to_string();
         if answer.contains("sql_busy_ms") {
-            break answer;
+            break;
         }
-    };
-    println!("sql: {busy}");
+    }
     healthy(&runtime).await;
     let ended = writer.await.unwrap().unwrap_err();
     assert_eq!(ended.error.details().unwrap()["limit"], "wall_ms");

@@ -73,11 +73,11 @@ impl Map {
     }
 
     /// The keys of a page, and where the next one begins.
-    fn page(&self, prefix: &str, cursor: Option<String>, max: u32) -> Result<(Vec<&String>, Option<String>), StoreError> {
+    fn page(&self, prefix: &str, cursor: Option<&String>, max: u32) -> Result<(Vec<&String>, Option<String>), StoreError> {
         if !(1..=PAGE_MAX).contains(&max) {
             return Err(StoreError::InvalidArgument(format!("`max` is 1 to {PAGE_MAX}, this one is {max}")));
         }
-        let after = |key: &&String| cursor.as_ref().is_none_or(|cursor| *key > cursor);
+        let after = |key: &&String| cursor.is_none_or(|cursor| *key > cursor);
         let mut keys: Vec<&String> =
             self.slots.keys().filter(|key| key.starts_with(prefix)).filter(after).take(max as usize + 1).collect();
         let more = keys.len() > max as usize;
@@ -168,7 +168,7 @@ impl Cache for MemoryCache {
 
     fn scan(prefix: String, cursor: Option<String>, max: u32) -> Result<KeyPage, StoreError> {
         with_map(|map, _| {
-            let (keys, next) = map.page(&prefix, cursor, max)?;
+            let (keys, next) = map.page(&prefix, cursor.as_ref(), max)?;
             Ok(KeyPage { keys: keys.into_iter().cloned().collect(), next })
         })
     }
@@ -179,7 +179,7 @@ impl Cache for MemoryCache {
 
     fn dump(cursor: Option<String>, max: u32) -> Result<DumpPage, StoreError> {
         with_map(|map, now| {
-            let (keys, next) = map.page("", cursor, max)?;
+            let (keys, next) = map.page("", cursor.as_ref(), max)?;
             let mut bytes = Vec::new();
             let mut entries = Vec::new();
             for key in keys {
