@@ -22,8 +22,11 @@ fn main() {
             continue;
         };
         let (manifest, component) = (manifest.to_string_lossy(), component.to_string_lossy());
-        writeln!(code, "    Embedded {{ manifest: include_str!({manifest:?}), component: include_bytes!({component:?}) }},")
-            .expect("writing to a string cannot fail");
+        writeln!(
+            code,
+            "    Embedded {{ manifest: include_str!({manifest:?}), component: include_bytes!({component:?}) }},"
+        )
+        .expect("writing to a string cannot fail");
     }
     code.push_str("];\n");
     let out = PathBuf::from(env::var_os("OUT_DIR").expect("set by cargo")).join("builtins.rs");

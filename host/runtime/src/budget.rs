@@ -119,13 +119,11 @@ impl CallTimer {
             return result;
         }
         let left = self.timeout.saturating_sub(self.begun.elapsed());
-        match tokio::time::timeout(left, metered).await {
-            Ok(result) => result,
-            Err(_) => {
-                let millis = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
-                let (used, allowed) = (millis(self.begun.elapsed()), millis(self.timeout));
-                Err(LimitHit { limit: Limit::CallTimeoutMs, used, allowed }.into())
-            }
+        if let Ok(result) = tokio::time::timeout(left, metered).await {
+            return result;
         }
+        let millis = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
+        let (used, allowed) = (millis(self.begun.elapsed()), millis(self.timeout));
+        Err(LimitHit { limit: Limit::CallTimeoutMs, used, allowed }.into())
     }
 }

@@ -37,6 +37,15 @@ pub(crate) fn classify(error: &wasmtime::Error, plugin: &Arc<Identity>, limits: 
     CallError::Trap { plugin, trap: sentence(error), backtrace: backtrace(error) }
 }
 
+/// Limits of wasmtime's that have no type that one could ask for. A test fires each, so that an upgrade that changes the words
+/// is noticed.
+const WORDS: [(&str, Limit); 4] = [
+    ("fuel allocated for hostcalls has been exhausted", Limit::HostcallBytes),
+    ("store handle limit exceeded", Limit::Handles),
+    ("requested len", Limit::RandomBytes),
+    ("instance count too high", Limit::Instances),
+];
+
 /// Limits that wasmtime enforces by itself.
 fn native_limit(error: &wasmtime::Error) -> Option<Limit> {
     if let Some(trap) = error.downcast_ref::<Trap>() {
@@ -49,13 +58,6 @@ fn native_limit(error: &wasmtime::Error) -> Option<Limit> {
     if let Some(ResourceTableError::Full) = error.downcast_ref::<ResourceTableError>() {
         return Some(Limit::Handles);
     }
-    // These have no type that one could ask for. A test fires each, so that an upgrade that changes the words is noticed.
-    const WORDS: [(&str, Limit); 4] = [
-        ("fuel allocated for hostcalls has been exhausted", Limit::HostcallBytes),
-        ("store handle limit exceeded", Limit::Handles),
-        ("requested len", Limit::RandomBytes),
-        ("instance count too high", Limit::Instances),
-    ];
     let text = error.root_cause().to_string();
     WORDS.into_iter().find(|(words, _)| text.contains(words)).map(|(_, limit)| limit)
 }

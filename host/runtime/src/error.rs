@@ -57,7 +57,7 @@ pub enum CallError {
         hit: LimitHit,
     },
     /// There is no plugin of this name.
-    #[error("there is no plugin `{name}`{}", nearest_or(.nearest, .known, "installed are"))]
+    #[error("there is no plugin `{name}`{}", nearest_or(.nearest.as_ref(), .known, "installed are"))]
     NotFound {
         /// What was asked for.
         name: String,
@@ -73,7 +73,7 @@ pub enum CallError {
         plugin: Arc<Identity>,
     },
     /// The plugin has no such action.
-    #[error("plugin {plugin} has no action `{action}`{}", nearest_or(.nearest, .known, "its actions are"))]
+    #[error("plugin {plugin} has no action `{action}`{}", nearest_or(.nearest.as_ref(), .known, "its actions are"))]
     ActionUnknown {
         /// Which.
         plugin: Arc<Identity>,
@@ -152,8 +152,10 @@ impl CallError {
         let later = Retry::Later { after: None };
         match self {
             // What was waited for may answer the next time. All other limits depend on the call alone.
-            Self::Limit { hit: LimitHit { limit: Limit::CallTimeoutMs, .. }, .. } => later,
-            Self::Busy { .. } | Self::Grant { .. } | Self::Stopping => later,
+            Self::Limit { hit: LimitHit { limit: Limit::CallTimeoutMs, .. }, .. }
+            | Self::Busy { .. }
+            | Self::Grant { .. }
+            | Self::Stopping => later,
             Self::Task(failure) => failure.retry,
             Self::Limit { .. }
             | Self::Trap { .. }
@@ -192,7 +194,7 @@ fn at(backtrace: &[String]) -> String {
     }
 }
 
-fn nearest_or(nearest: &Option<String>, known: &[String], intro: &str) -> String {
+fn nearest_or(nearest: Option<&String>, known: &[String], intro: &str) -> String {
     match nearest {
         Some(name) => format!("; did you mean `{name}`?"),
         None if known.is_empty() => String::new(),

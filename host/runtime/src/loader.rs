@@ -47,7 +47,7 @@ pub struct LoadError {
 }
 
 impl LoadError {
-    pub(crate) fn new(code: &'static str, place: impl ToString, message: impl Into<String>) -> Self {
+    pub(crate) fn new(code: &'static str, place: impl std::fmt::Display, message: impl Into<String>) -> Self {
         Self { code, place: place.to_string(), message: message.into(), plugin: None }
     }
 
@@ -84,7 +84,7 @@ pub(crate) async fn load(
         let opened = CodeCache::open(folder, sandbox.engine());
         opened
             .inspect_err(|why| {
-                tracing::warn!(why, code = "CODE_CACHE_REFUSED", "compiled code is not kept; each start compiles")
+                tracing::warn!(why, code = "CODE_CACHE_REFUSED", "compiled code is not kept; each start compiles");
             })
             .ok()
     });

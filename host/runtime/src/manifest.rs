@@ -293,7 +293,8 @@ fn valid_version(version: &str) -> bool {
 }
 
 fn is_file_name(name: &str) -> bool {
-    name.ends_with(".wasm") && name.len() > ".wasm".len() && !name.contains(['/', '\\', '\0'])
+    // Exactly these letters: file systems differ in whether `.WASM` is the same.
+    name.strip_suffix(".wasm").is_some() && name.len() > ".wasm".len() && !name.contains(['/', '\\', '\0'])
 }
 
 fn valid_guest_path(path: &str) -> bool {

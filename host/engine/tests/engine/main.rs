@@ -1,6 +1,5 @@
 //! The embedded engine from outside: real plans, a scripted executor, real files, and processes that are killed.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails, also in its helpers")]
-#![expect(clippy::result_large_err, reason = "a failure is reported as the port has it")]
 
 mod common;
 mod crash;

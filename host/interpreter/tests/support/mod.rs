@@ -139,7 +139,6 @@ fn sorted_like(state: &RunState, keys: &[TaskKey]) -> Vec<TaskKey> {
 }
 
 /// An executor that always does the same with the same task: some fail, the others answer what depends on their input.
-#[expect(clippy::result_large_err, reason = "a failure goes into an event as it is")]
 pub(crate) fn execute(key: &TaskKey, input: &Value, failing_percent: u64) -> Result<Value, Failure> {
     let hash = fnv(&format!("{key} {input}"));
     if hash % 100 < failing_percent {

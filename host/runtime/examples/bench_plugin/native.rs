@@ -16,6 +16,7 @@ const SET: &str = "INSERT INTO cache (value, key, expires, version) VALUES (?1, 
 
 pub(crate) struct Native(Connection);
 
+#[expect(clippy::needless_pass_by_value, reason = "the form that `map_err` wants")]
 fn say(error: rusqlite::Error) -> String {
     error.to_string()
 }

@@ -193,7 +193,7 @@ fn read_file(path: &Path, bytes_max: u64) -> Result<Vec<u8>, Unreadable> {
     if content.len() as u64 > bytes_max { Err(Unreadable::TooLarge(content.len() as u64)) } else { Ok(content) }
 }
 
-fn invalid(place: impl ToString, problems: &[manifest::Problem]) -> LoadError {
+fn invalid(place: impl std::fmt::Display, problems: &[manifest::Problem]) -> LoadError {
     let lines: Vec<String> = problems.iter().map(ToString::to_string).collect();
     LoadError::new("PLUGIN_MANIFEST_INVALID", place, lines.join("; "))
 }

@@ -21,7 +21,7 @@ use crate::error::{CallError, nearest};
 use crate::gate::Gate;
 use crate::guest::GuestState;
 use crate::identity::Identity;
-use crate::limits::{Limit, LimitHit, Limits};
+use crate::limits::{Limit, Limits};
 use crate::link;
 use crate::plugin::{Action, Counters, Plugin, PluginHandle, Prepared, Role};
 use crate::runtime::RuntimeOptions;
@@ -65,10 +65,7 @@ impl Workshop {
         static_limits(&component, &limits)?;
         let prepared = self.roles(&component)?;
         let granted = Effective::intersect(&manifest.capabilities, &policy.grants);
-        let database = match granted.sql {
-            true => Some(database(options, &manifest.name, &limits)?),
-            false => None,
-        };
+        let database = if granted.sql { Some(database(options, &manifest.name, &limits)?) } else { None };
         let mut plugin = Plugin {
             identity: Arc::new(Identity { name: manifest.name, version: manifest.version, digest }),
             description: manifest.description,
@@ -269,12 +266,12 @@ fn fresh(plugin: &Plugin) -> Prepare<(Store<GuestState>, CallTimer)> {
 
 /// A trap, a limit, or an export of another type than the contract's.
 fn broken(plugin: &Plugin, role: Role, error: &wasmtime::Error) -> (&'static str, String) {
-    if error.downcast_ref::<wasmtime::WasmBacktrace>().is_none() && error.downcast_ref::<LimitHit>().is_none() {
-        if let CallError::Trap { .. } = plugin.failure(error) {
-            return mismatch(role, error);
-        }
+    let ran = error.downcast_ref::<wasmtime::WasmBacktrace>().is_some();
+    let failure = plugin.failure(error);
+    if !ran && matches!(failure, CallError::Trap { .. }) {
+        return mismatch(role, error);
     }
-    let error = plugin.failure(error);
+    let error = failure;
     let code = if matches!(error, CallError::Limit { .. }) { "PLUGIN_LIMIT" } else { "PLUGIN_TRAP" };
     (code, format!("it failed while it was loaded: {error}"))
 }

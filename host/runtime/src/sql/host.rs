@@ -21,7 +21,7 @@ pub struct SqlAccess(Access);
 enum Access {
     /// Each function answers this sentence.
     Denied(String),
-    Granted(Granted),
+    Granted(Box<Granted>),
 }
 
 #[derive(Debug)]
@@ -42,7 +42,7 @@ impl SqlAccess {
     /// Access to a plugin's database. `hand_over` as in [`SqlSession::open`].
     pub fn granted(database: Arc<SqlDatabase>, hand_over: bool) -> Self {
         let watch = Watch::new(database.limits().get(Limit::SqlMemoryBytes));
-        Self(Access::Granted(Granted { database, watch, hand_over, session: None }))
+        Self(Access::Granted(Box::new(Granted { database, watch, hand_over, session: None })))
     }
 
     /// An exported call begins: its statements end at this moment, after `wall_ms`.
@@ -54,7 +54,9 @@ impl SqlAccess {
 
     /// Rolls back what is open. Call it when an exported call has returned, trapped or been given up.
     pub fn end_call(&mut self) {
-        if let Access::Granted(Granted { session: Some(session), .. }) = &mut self.0 {
+        if let Access::Granted(granted) = &mut self.0
+            && let Some(session) = &mut granted.session
+        {
             session.end_call();
         }
     }

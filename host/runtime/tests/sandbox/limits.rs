@@ -55,6 +55,7 @@ async fn fires(sandbox: Sandbox, action: &str, input: Value, caps: &[(Limit, u64
 }
 
 /// Each hostile action, the caps that make it quick, and the limit at which it must end.
+#[expect(clippy::type_complexity, reason = "a table")]
 fn actions() -> Vec<(&'static str, Value, Vec<(Limit, u64)>, Limit)> {
     let hoard = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) \
         SELECT randomblob(10000) AS b FROM n ORDER BY b LIMIT 1000000000";

@@ -87,7 +87,7 @@ pub(crate) fn request(plugin: &str, action: &str, input: &Value) -> TaskRequest 
         task: "task".to_owned(),
         idempotency_key: "exec/task".to_owned(),
         attempt: 1,
-        timeout: Duration::from_secs(60),
+        timeout: Duration::from_mins(1),
     }
 }
 

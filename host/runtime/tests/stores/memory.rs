@@ -110,7 +110,12 @@ async fn arguments_are_checked() {
     assert_invalid(memory.append("", &one, None, None).await, "key is empty");
     assert_invalid(memory.append("m", &messages(&[]), None, None).await, "no messages");
     assert_invalid(memory.append("m", &one, ms(0), None).await, "at least 1 ms");
-    assert_too_large(memory.append("m", &messages(&[("a", 1); 1_001]), None, None).await, "batch_items", 1_001, 1_000);
+    assert_too_large(
+        memory.append("m", &messages(&vec![("a", 1); 1_001]), None, None).await,
+        "batch_items",
+        1_001,
+        1_000,
+    );
     assert_too_large(memory.replace(&"m".repeat(513), &one, None).await, "key_bytes", 513, 512);
     let beyond = Messages { list: vec![Message { span: Span { offset: 1, length: 1 }, tokens: 0 }], bytes: vec![0] };
     assert_invalid(memory.append("m", &beyond, None, None).await, "past the end");

@@ -113,6 +113,7 @@ pub(crate) fn odd_keys() -> Vec<String> {
     keys
 }
 
+#[expect(clippy::unnecessary_wraps, reason = "the form of an argument")]
 pub(crate) const fn ms(ms: u64) -> Option<Duration> {
     Some(Duration::from_millis(ms))
 }

@@ -73,7 +73,12 @@ impl Map {
     }
 
     /// The keys of a page, and where the next one begins.
-    fn page(&self, prefix: &str, cursor: Option<&String>, max: u32) -> Result<(Vec<&String>, Option<String>), StoreError> {
+    fn page(
+        &self,
+        prefix: &str,
+        cursor: Option<&String>,
+        max: u32,
+    ) -> Result<(Vec<&String>, Option<String>), StoreError> {
         if !(1..=PAGE_MAX).contains(&max) {
             return Err(StoreError::InvalidArgument(format!("`max` is 1 to {PAGE_MAX}, this one is {max}")));
         }
@@ -156,7 +161,8 @@ impl Cache for MemoryCache {
                 None => (0, expires(now, ttl_ms)?),
                 Some(slot) => {
                     let text = std::str::from_utf8(&slot.value).ok().and_then(|text| text.parse::<i64>().ok());
-                    let number = text.ok_or_else(|| StoreError::WrongType(format!("the value of `{key}` is no integer")))?;
+                    let number =
+                        text.ok_or_else(|| StoreError::WrongType(format!("the value of `{key}` is no integer")))?;
                     (number, slot.expires_ms)
                 }
             };
