@@ -286,7 +286,11 @@ fn all_tasks<'a>(
 fn task_node<'a>(state: &'a RunState, container: Option<&TaskKey>, task: &'a Task, children: bool) -> Option<Node<'a>> {
     let (key, entry) = latest(state, container, &task.id)?;
     let mut fields = result(entry);
-    if let (true, Some(children)) = (children, Children::of(task)) {
+    let shown = Children::of(task).filter(|kind| {
+        // How far its siblings are depends on the order of answers: a child must not see it.
+        children && (entry.status.is_terminal() || !matches!(kind, Children::Each(_)))
+    });
+    if let Some(children) = shown {
         fields.insert("children".to_owned(), children_of(state, key, entry, children));
     }
     Some(Node::Map(fields))
