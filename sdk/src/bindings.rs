@@ -29,6 +29,7 @@ pub mod task {
             "compozy:types/buffers@0.1.0": crate::bindings::imports::compozy::types::buffers,
             "compozy:types/stores@0.1.0": crate::bindings::imports::compozy::types::stores,
             "compozy:host/log@0.1.0": crate::bindings::imports::compozy::host::log,
+            "compozy:host/redis@0.1.0": crate::bindings::imports::compozy::host::redis,
             "compozy:host/sql@0.1.0": crate::bindings::imports::compozy::host::sql,
             "compozy:host/stores@0.1.0": crate::bindings::imports::compozy::host::stores,
         },
@@ -47,6 +48,43 @@ pub mod cache {
             "compozy:types/buffers@0.1.0": crate::bindings::imports::compozy::types::buffers,
             "compozy:types/stores@0.1.0": crate::bindings::imports::compozy::types::stores,
             "compozy:host/log@0.1.0": crate::bindings::imports::compozy::host::log,
+            "compozy:host/redis@0.1.0": crate::bindings::imports::compozy::host::redis,
+            "compozy:host/sql@0.1.0": crate::bindings::imports::compozy::host::sql,
+        },
+    });
+}
+
+/// A backend for the role `locks`.
+pub mod locks {
+    wit_bindgen::generate!({
+        path: ["wit/types", "wit/host", "wit/store"],
+        world: "compozy:store/locks-plugin",
+        pub_export_macro: true,
+        export_macro_name: "export_locks",
+        default_bindings_module: "compozy_sdk::bindings::locks",
+        with: {
+            "compozy:types/buffers@0.1.0": crate::bindings::imports::compozy::types::buffers,
+            "compozy:types/stores@0.1.0": crate::bindings::imports::compozy::types::stores,
+            "compozy:host/log@0.1.0": crate::bindings::imports::compozy::host::log,
+            "compozy:host/redis@0.1.0": crate::bindings::imports::compozy::host::redis,
+            "compozy:host/sql@0.1.0": crate::bindings::imports::compozy::host::sql,
+        },
+    });
+}
+
+/// A backend for the role `events`.
+pub mod events {
+    wit_bindgen::generate!({
+        path: ["wit/types", "wit/host", "wit/store"],
+        world: "compozy:store/events-plugin",
+        pub_export_macro: true,
+        export_macro_name: "export_events",
+        default_bindings_module: "compozy_sdk::bindings::events",
+        with: {
+            "compozy:types/buffers@0.1.0": crate::bindings::imports::compozy::types::buffers,
+            "compozy:types/stores@0.1.0": crate::bindings::imports::compozy::types::stores,
+            "compozy:host/log@0.1.0": crate::bindings::imports::compozy::host::log,
+            "compozy:host/redis@0.1.0": crate::bindings::imports::compozy::host::redis,
             "compozy:host/sql@0.1.0": crate::bindings::imports::compozy::host::sql,
         },
     });
@@ -64,6 +102,7 @@ pub mod config_store {
             "compozy:types/buffers@0.1.0": crate::bindings::imports::compozy::types::buffers,
             "compozy:types/stores@0.1.0": crate::bindings::imports::compozy::types::stores,
             "compozy:host/log@0.1.0": crate::bindings::imports::compozy::host::log,
+            "compozy:host/redis@0.1.0": crate::bindings::imports::compozy::host::redis,
             "compozy:host/sql@0.1.0": crate::bindings::imports::compozy::host::sql,
         },
     });
@@ -81,6 +120,7 @@ pub mod memory_store {
             "compozy:types/buffers@0.1.0": crate::bindings::imports::compozy::types::buffers,
             "compozy:types/stores@0.1.0": crate::bindings::imports::compozy::types::stores,
             "compozy:host/log@0.1.0": crate::bindings::imports::compozy::host::log,
+            "compozy:host/redis@0.1.0": crate::bindings::imports::compozy::host::redis,
             "compozy:host/sql@0.1.0": crate::bindings::imports::compozy::host::sql,
         },
     });

@@ -11,14 +11,17 @@ pub use crate::bindings::cache::exports::compozy::store::cache::Guest as Cache;
 pub use crate::bindings::config_store::exports::compozy::store::config_store::{
     ConfigPage, DumpedConfig, Guest as ConfigStore, Namespace,
 };
+pub use crate::bindings::events::exports::compozy::store::events::Guest as Events;
 pub use crate::bindings::imports::compozy::types::buffers::Span;
 pub use crate::bindings::imports::compozy::types::stores::{
-    Condition, Counts, DumpPage, Dumped, Entry, Exceeded, Found, HealthStatus, KeyPage, Lifetime, Message, MessagePage,
-    Messages, StoreError, Values,
+    Assignment, Attempt, Condition, Counts, DumpPage, Dumped, DumpedLock, DumpedMemory, DumpedStream, Entry, Event,
+    EventPage, Exceeded, Found, HealthStatus, Keep, KeyPage, Lease, Lifetime, LockPage, LockState, MemoryPage, Message,
+    MessagePage, Messages, Retention, Statistics, StoreError, StreamPage, StreamState, Values,
 };
+pub use crate::bindings::locks::exports::compozy::store::locks::Guest as Locks;
 pub use crate::bindings::memory_store::exports::compozy::store::memory_store::Guest as MemoryStore;
 
-/// Makes the crate a backend: `store_plugin!(MyStore: cache, config_store, memory_store)`, with any of the roles.
+/// Makes the crate a backend: `store_plugin!(MyStore: cache, locks, events, config_store, memory_store)`, with any of the roles.
 ///
 /// The type must implement the trait of each role that is named:
 ///
@@ -42,6 +45,16 @@ macro_rules! __store_role {
         #[cfg(target_family = "wasm")]
         $crate::bindings::cache::export_cache!($store with_types_in $crate::bindings::cache);
     };
+    ($store:ident, locks) => {
+        const _: () = $crate::store::assert_locks::<$store>();
+        #[cfg(target_family = "wasm")]
+        $crate::bindings::locks::export_locks!($store with_types_in $crate::bindings::locks);
+    };
+    ($store:ident, events) => {
+        const _: () = $crate::store::assert_events::<$store>();
+        #[cfg(target_family = "wasm")]
+        $crate::bindings::events::export_events!($store with_types_in $crate::bindings::events);
+    };
     ($store:ident, config_store) => {
         const _: () = $crate::store::assert_config_store::<$store>();
         #[cfg(target_family = "wasm")]
@@ -54,13 +67,17 @@ macro_rules! __store_role {
     };
     ($store:ident, $other:ident) => {
         ::core::compile_error!(::core::concat!(
-            "there is no store role `", ::core::stringify!($other), "`; there are cache, config_store and memory_store"
+            "there is no store role `", ::core::stringify!($other), "`; there are cache, locks, events, config_store and memory_store"
         ));
     };
 }
 
 #[doc(hidden)]
 pub const fn assert_cache<T: Cache>() {}
+#[doc(hidden)]
+pub const fn assert_locks<T: Locks>() {}
+#[doc(hidden)]
+pub const fn assert_events<T: Events>() {}
 #[doc(hidden)]
 pub const fn assert_config_store<T: ConfigStore>() {}
 #[doc(hidden)]

@@ -17,7 +17,7 @@
 use std::time::Duration;
 
 use crate::bindings::imports::compozy::host::stores as host;
-pub use crate::bindings::imports::compozy::types::stores::{Condition, Counts, Entry, Lifetime, StoreError};
+pub use crate::bindings::imports::compozy::types::stores::{Condition, Counts, Entry, Keep, Lifetime, StoreError};
 
 /// The time to live in the contract's unit.
 fn ms(ttl: Option<Duration>) -> Option<u64> {
@@ -100,7 +100,7 @@ pub mod config {
 
 /// Conversations: ordered messages with token counts.
 pub mod memory {
-    use super::{Counts, Duration, StoreError, call, host, ms};
+    use super::{Counts, Duration, Keep, StoreError, call, host, ms};
     use crate::bindings::imports::compozy::types::stores as wit;
     use crate::store::{append as append_flat, slice};
 
@@ -113,7 +113,7 @@ pub mod memory {
         pub tokens: u32,
     }
 
-    /// Appends 1 to 1,000 messages, then keeps the last `keep_last` when given, then sets the time to live when given: one step.
+    /// Appends 1 to 1,000 messages, then trims to `keep` when given, then sets the time to live when given: one step.
     ///
     /// # Errors
     ///
@@ -122,14 +122,14 @@ pub mod memory {
         key: &str,
         messages: &[Message],
         ttl: Option<Duration>,
-        keep_last: Option<u32>,
+        keep: Option<Keep>,
     ) -> Result<Counts, StoreError> {
         let mut flat = wit::Messages { list: Vec::with_capacity(messages.len()), bytes: Vec::new() };
         for Message { content, tokens } in messages {
             let span = append_flat(&mut flat.bytes, content)?;
             flat.list.push(wit::Message { span, tokens: *tokens });
         }
-        call(|| host::memory_append(key, &flat, ms(ttl), keep_last))
+        call(|| host::memory_append(key, &flat, ms(ttl), keep))
     }
 
     /// `limit` (1 to 1,000) messages from the `offset`-th on, oldest first, and how many there are in all.

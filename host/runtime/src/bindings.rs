@@ -1,6 +1,6 @@
 //! The contract of `wit/` as Rust: traits for what the host offers, typed calls for what plugins export.
 //!
-//! [`compozy`] holds the shared types and the traits of `compozy:host` (`log`, `sql`, `stores`). Each role has a module
+//! [`compozy`] holds the shared types and the traits of `compozy:host` (`log`, `redis`, `sql`, `stores`). Each role has a module
 //! with its calls; the types in them are those of [`compozy`], so a value passes between roles as it is.
 
 #![allow(missing_docs, reason = "generated; the documentation is in wit/")]
@@ -16,10 +16,16 @@ wasmtime::component::bindgen!({
         "compozy:host/sql.rollback": trappable,
         "compozy:host/sql.[drop]statement": trappable,
         "compozy:host/sql": async | trappable,
+        "compozy:host/redis.prepare": trappable,
+        "compozy:host/redis.[drop]script": trappable,
+        "compozy:host/redis": async | trappable,
         "compozy:host/stores": async | trappable,
         "compozy:host/log": trappable,
     },
-    with: { "compozy:host/sql.statement": crate::sql::Statement },
+    with: {
+        "compozy:host/redis.script": crate::redis::Script,
+        "compozy:host/sql.statement": crate::sql::Statement,
+    },
     require_store_data_send: true,
 });
 
@@ -39,6 +45,28 @@ pub mod cache {
     wasmtime::component::bindgen!({
         path: ["../../wit/types", "../../wit/host", "../../wit/task", "../../wit/store"],
         world: "compozy:store/cache-plugin",
+        exports: { default: async },
+        with: { "compozy:types": super::compozy::types, "compozy:host": super::compozy::host },
+        require_store_data_send: true,
+    });
+}
+
+/// `compozy:store/locks`.
+pub mod locks {
+    wasmtime::component::bindgen!({
+        path: ["../../wit/types", "../../wit/host", "../../wit/task", "../../wit/store"],
+        world: "compozy:store/locks-plugin",
+        exports: { default: async },
+        with: { "compozy:types": super::compozy::types, "compozy:host": super::compozy::host },
+        require_store_data_send: true,
+    });
+}
+
+/// `compozy:store/events`.
+pub mod events {
+    wasmtime::component::bindgen!({
+        path: ["../../wit/types", "../../wit/host", "../../wit/task", "../../wit/store"],
+        world: "compozy:store/events-plugin",
         exports: { default: async },
         with: { "compozy:types": super::compozy::types, "compozy:host": super::compozy::host },
         require_store_data_send: true,

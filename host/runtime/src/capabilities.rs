@@ -128,6 +128,8 @@ pub struct FolderGrant {
 /// What the operator grants to a plugin.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Grants {
+    /// Keys of its own on the operator's Redis server.
+    pub redis: bool,
     /// A database file of its own.
     pub sql: bool,
     /// Stores of the host.
@@ -143,6 +145,8 @@ pub struct Grants {
 /// What a manifest requests.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Requested {
+    /// Keys of its own on the operator's Redis server.
+    pub redis: bool,
     /// A database file of its own.
     pub sql: bool,
     /// Stores of the host.
@@ -158,6 +162,8 @@ pub struct Requested {
 /// What a plugin has.
 #[derive(Debug, Clone, Default)]
 pub struct Effective {
+    /// Keys of its own on the operator's Redis server.
+    pub redis: bool,
     /// A database file of its own.
     pub sql: bool,
     /// Stores of the host.
@@ -177,7 +183,11 @@ pub struct Effective {
 impl Effective {
     /// What is both requested and granted.
     pub fn intersect(requested: &Requested, grants: &Grants) -> Self {
-        let mut has = Self { sql: requested.sql && grants.sql, ..Self::default() };
+        let mut has =
+            Self { redis: requested.redis && grants.redis, sql: requested.sql && grants.sql, ..Self::default() };
+        if requested.redis {
+            has.note(grants.redis, "redis".to_owned());
+        }
         if requested.sql {
             has.note(grants.sql, "sql".to_owned());
         }
@@ -243,6 +253,7 @@ mod tests {
     #[test]
     fn nothing_is_granted_that_was_not_requested_and_the_reverse() {
         let everything = Grants {
+            redis: true,
             sql: true,
             stores: StoreKind::ALL.into(),
             env: BTreeMap::from([("TOKEN".into(), "x".into())]),
@@ -254,6 +265,7 @@ mod tests {
         assert!(nothing_wanted.folders.is_empty() && nothing_wanted.env.is_empty() && nothing_wanted.stores.is_empty());
 
         let wanted = Requested {
+            redis: false,
             sql: true,
             stores: [StoreKind::Cache].into(),
             env: ["TOKEN".to_owned(), "HOME".to_owned()].into(),

@@ -6,6 +6,7 @@
 //!
 //! - `sql`: [`SqlAccess`] implements `bindings::compozy::host::sql::{Host, HostStatement}`.
 //!   Made with `SqlAccess::denied(why)` or `SqlAccess::granted(database, hand_over)`.
+//! - `redis`: [`RedisAccess`], in the same manner.
 //! - `stores`: [`StoreAccess`] implements `bindings::compozy::host::stores::Host` (async, trappable).
 //!   Made with `StoreAccess::denied(why)` or
 //!   `StoreAccess::granted(stores: Arc<Stores>, plugin: Arc<Identity>, kinds: BTreeSet<StoreKind>)`.
@@ -42,6 +43,7 @@ use crate::identity::Identity;
 use crate::limiter::Limiter;
 use crate::limits::{Limit, Limits};
 use crate::log::LogAccess;
+use crate::redis::RedisAccess;
 use crate::sql::SqlAccess;
 use crate::stores::StoreAccess;
 
@@ -53,6 +55,7 @@ pub struct GuestState {
     pub(crate) clock: Arc<CallClock>,
     pub(crate) limiter: Limiter,
     pub(crate) log: LogAccess,
+    pub(crate) redis: RedisAccess,
     pub(crate) sql: SqlAccess,
     pub(crate) stores: StoreAccess,
     pub(crate) wasi: WasiCtx,

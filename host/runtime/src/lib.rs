@@ -7,7 +7,8 @@
 //! - [`loader`]: from folders and built-ins to checked, compiled plugins; [`code_cache`] keeps compiled code
 //! - [`engine`]: the one wasmtime engine and its ticker
 //! - [`guest`]: what belongs to one instance; [`pool`]: instances that stores keep; `call`: budgets of one call
-//! - [`sql`], [`stores`]: the native side of `compozy:host/sql`, and the typed facades over store plugins
+//! - [`selection`]: which plugin fills which store's role
+//! - [`sql`], [`redis`], [`stores`]: the native side of `compozy:host/sql`, and the typed facades over store plugins
 //! - [`bindings`]: the contract of `wit/`
 //!
 //! Only this crate knows wasmtime.
@@ -32,7 +33,9 @@ mod log;
 pub mod manifest;
 pub mod plugin;
 pub mod pool;
+pub mod redis;
 pub mod runtime;
+pub mod selection;
 pub mod sql;
 pub mod stores;
 mod wasi;
@@ -46,4 +49,6 @@ pub use limits::{Limit, LimitHit, Limits};
 pub use loader::{Builtin, LoadError, PluginPolicy};
 pub use plugin::{PluginHandle, Role};
 pub use pool::InstancePool;
-pub use runtime::{OpenError, Runtime, RuntimeOptions, StoreSelection, TaskRequest};
+pub use redis::RedisSettings;
+pub use runtime::{OpenError, Runtime, RuntimeOptions, TaskRequest};
+pub use selection::StoreSelection;

@@ -8,12 +8,14 @@ use crate::bindings::compozy::host;
 use crate::error::nearest;
 use crate::guest::GuestState;
 use crate::log::LogAccess;
+use crate::redis::RedisAccess;
 use crate::sql::SqlAccess;
 use crate::stores::StoreAccess;
 
 /// Interfaces that the host offers, without their versions.
-const OFFERED: [&str; 31] = [
+const OFFERED: [&str; 32] = [
     "compozy:host/log",
+    "compozy:host/redis",
     "compozy:host/sql",
     "compozy:host/stores",
     "compozy:types/buffers",
@@ -53,6 +55,10 @@ struct Log;
 impl HasData for Log {
     type Data<'a> = &'a mut LogAccess;
 }
+struct Redis;
+impl HasData for Redis {
+    type Data<'a> = &'a mut RedisAccess;
+}
 struct Sql;
 impl HasData for Sql {
     type Data<'a> = &'a mut SqlAccess;
@@ -68,6 +74,7 @@ pub(crate) fn linker(engine: &Engine) -> wasmtime::Result<Linker<GuestState>> {
     wasmtime_wasi::p2::add_to_linker_async(&mut linker)?;
     wasmtime_wasi_http::p2::add_only_http_to_linker_async(&mut linker)?;
     host::log::add_to_linker::<_, Log>(&mut linker, |state| &mut state.log)?;
+    host::redis::add_to_linker::<_, Redis>(&mut linker, |state| &mut state.redis)?;
     host::stores::add_to_linker::<_, Stores>(&mut linker, |state| &mut state.stores)?;
     host::sql::add_to_linker::<_, Sql>(&mut linker, |state| {
         // After a wait the rest of the budget ends at another moment.

@@ -169,14 +169,11 @@ impl Reader<'_> {
     }
 
     fn capabilities(&mut self, table: &DeTable<'_>) -> Requested {
-        let known = ["sql", "stores", "env", "http", "folders"];
+        let known = ["redis", "sql", "stores", "env", "http", "folders"];
         self.known_keys(table, " in [capabilities]", &known);
         let mut requested = Requested::default();
-        if let Some(value) = table.get("sql") {
-            let sql = value.get_ref().as_bool();
-            self.check(Some(value), sql.is_some(), || "`sql` must be true or false".to_owned());
-            requested.sql = sql.unwrap_or_default();
-        }
+        requested.redis = self.flag(table, "redis");
+        requested.sql = self.flag(table, "sql");
         requested.stores = self.set(table, "stores", |text| {
             let names = StoreKind::ALL.map(StoreKind::name).join(", ");
             StoreKind::from_name(text).ok_or_else(|| format!("there is no store `{text}`; known are: {names}"))
@@ -188,6 +185,13 @@ impl Reader<'_> {
         requested.http = self.set(table, "http", Origin::parse);
         requested.folders = self.folders(table);
         requested
+    }
+
+    fn flag(&mut self, table: &DeTable<'_>, key: &str) -> bool {
+        let Some(value) = table.get(key) else { return false };
+        let flag = value.get_ref().as_bool();
+        self.check(Some(value), flag.is_some(), || format!("`{key}` must be true or false"));
+        flag.unwrap_or_default()
     }
 
     fn items<'t, 'i>(&mut self, table: &'t DeTable<'i>, key: &str) -> &'t [Spanned<DeValue<'i>>] {

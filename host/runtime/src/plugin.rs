@@ -12,6 +12,8 @@ use wasmtime_wasi_http::WasiHttpCtx;
 
 use crate::bindings::cache::CachePluginPre;
 use crate::bindings::config_store::ConfigStorePluginPre;
+use crate::bindings::events::EventsPluginPre;
+use crate::bindings::locks::LocksPluginPre;
 use crate::bindings::memory_store::MemoryStorePluginPre;
 use crate::bindings::task::TaskPluginPre;
 use crate::budget::CallClock;
@@ -26,6 +28,7 @@ use crate::identity::Identity;
 use crate::limiter::Limiter;
 use crate::limits::{Limit, Limits};
 use crate::log::{LogAccess, LogBudget};
+use crate::redis::{RedisAccess, RedisClient};
 use crate::sql::{SqlAccess, SqlDatabase};
 use crate::stores::{StoreAccess, Stores};
 use crate::wasi;
@@ -41,6 +44,10 @@ pub enum Role {
     Executor,
     /// Keeps values by key.
     Cache,
+    /// Keeps locks.
+    Locks,
+    /// Keeps streams of events.
+    Events,
     /// Keeps configurations.
     ConfigStore,
     /// Keeps conversations.
@@ -49,13 +56,23 @@ pub enum Role {
 
 impl Role {
     /// All of them.
-    pub const ALL: [Self; 4] = [Self::Executor, Self::Cache, Self::ConfigStore, Self::MemoryStore];
+    pub const ALL: [Self; 6] =
+        [Self::Executor, Self::Cache, Self::Locks, Self::Events, Self::ConfigStore, Self::MemoryStore];
+    /// Those of a backend.
+    pub const STORES: [Self; 5] = [Self::Cache, Self::Locks, Self::Events, Self::ConfigStore, Self::MemoryStore];
+
+    /// Its name in configuration and answers.
+    pub fn name(self) -> &'static str {
+        self.interface().rsplit('/').next().expect("an interface has a package")
+    }
 
     /// The interface that makes a plugin one of these, without its version.
     pub fn interface(self) -> &'static str {
         match self {
             Self::Executor => "compozy:task/executor",
             Self::Cache => "compozy:store/cache",
+            Self::Locks => "compozy:store/locks",
+            Self::Events => "compozy:store/events",
             Self::ConfigStore => "compozy:store/config-store",
             Self::MemoryStore => "compozy:store/memory-store",
         }
@@ -88,6 +105,8 @@ pub struct Action {
 pub(crate) struct Prepared {
     pub(crate) task: Option<TaskPluginPre<GuestState>>,
     pub(crate) cache: Option<CachePluginPre<GuestState>>,
+    pub(crate) locks: Option<LocksPluginPre<GuestState>>,
+    pub(crate) events: Option<EventsPluginPre<GuestState>>,
     pub(crate) config: Option<ConfigStorePluginPre<GuestState>>,
     pub(crate) memory: Option<MemoryStorePluginPre<GuestState>>,
 }
@@ -127,6 +146,7 @@ pub struct Plugin {
     pub(crate) gate: Gate,
     pub(crate) counters: Counters,
     pub(crate) database: Option<Arc<SqlDatabase>>,
+    pub(crate) redis: Option<Arc<RedisClient>>,
     pub(crate) stores: OnceLock<Arc<Stores>>,
     pub(crate) clock: Arc<dyn Clock>,
 }
@@ -158,6 +178,8 @@ impl Plugin {
         let has = |role: &Role| match role {
             Role::Executor => self.prepared.task.is_some(),
             Role::Cache => self.prepared.cache.is_some(),
+            Role::Locks => self.prepared.locks.is_some(),
+            Role::Events => self.prepared.events.is_some(),
             Role::ConfigStore => self.prepared.config.is_some(),
             Role::MemoryStore => self.prepared.memory.is_some(),
         };
@@ -225,12 +247,17 @@ impl Plugin {
             Some(database) => SqlAccess::granted(Arc::clone(database), hand_over),
             None => SqlAccess::denied(why_denied(&plugin.name, "sql", self.requested.sql)),
         };
+        let redis = match &self.redis {
+            Some(client) => RedisAccess::granted(Arc::clone(client)),
+            None => RedisAccess::denied(why_denied(&plugin.name, "redis", self.requested.redis)),
+        };
         Ok(GuestState {
             plugin: Arc::clone(plugin),
             limits: Arc::clone(limits),
             clock: Arc::new(CallClock::new(limits)),
             limiter: Limiter::new(limits),
             log: LogAccess::new(Arc::clone(plugin), budget),
+            redis,
             sql,
             stores: self.store_access(),
             wasi,

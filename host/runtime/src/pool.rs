@@ -10,6 +10,8 @@ use wasmtime::Store;
 
 use crate::bindings::cache::CachePlugin;
 use crate::bindings::config_store::ConfigStorePlugin;
+use crate::bindings::events::EventsPlugin;
+use crate::bindings::locks::LocksPlugin;
 use crate::bindings::memory_store::MemoryStorePlugin;
 use crate::call::CallTimer;
 use crate::error::CallError;
@@ -38,6 +40,8 @@ macro_rules! role {
     };
 }
 role!(CachePlugin, cache);
+role!(LocksPlugin, locks);
+role!(EventsPlugin, events);
 role!(ConfigStorePlugin, config);
 role!(MemoryStorePlugin, memory);
 

@@ -17,33 +17,10 @@ use crate::identity::Identity;
 use crate::limits::{Limit, LimitHit};
 use crate::loader::{self, Builtin, LoadError, PluginPolicy};
 use crate::plugin::{Action, Counts, Plugin, PluginHandle, Role, Source};
-use crate::pool::{Idle, InstancePool};
-use crate::stores::{PluginCache, PluginConfigStore, PluginMemoryStore, Stores};
-
-/// Which plugin fills each store's role; `None` leaves a role empty.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct StoreSelection {
-    /// The role `cache`.
-    pub cache: Option<String>,
-    /// The role `config-store`.
-    pub config_store: Option<String>,
-    /// The role `memory-store`.
-    pub memory_store: Option<String>,
-}
-
-impl Default for StoreSelection {
-    fn default() -> Self {
-        let sqlite = || Some("sqlite".to_owned());
-        Self { cache: sqlite(), config_store: sqlite(), memory_store: sqlite() }
-    }
-}
-
-impl StoreSelection {
-    /// No stores at all.
-    pub fn none() -> Self {
-        Self { cache: None, config_store: None, memory_store: None }
-    }
-}
+use crate::pool::Idle;
+use crate::redis::RedisSettings;
+use crate::selection::{Selected, StoreSelection, select};
+use crate::stores::{Monitor, RoleStatus, Stores};
 
 /// What a runtime is opened with.
 pub struct RuntimeOptions {
@@ -61,6 +38,8 @@ pub struct RuntimeOptions {
     pub default_policy: PluginPolicy,
     /// Who fills the stores' roles.
     pub stores: StoreSelection,
+    /// The Redis server, for plugins with the capability `redis`; `None` when there is none.
+    pub redis: Option<RedisSettings>,
     /// The time of day that plugins see.
     pub clock: Arc<dyn Clock>,
 }
@@ -83,6 +62,7 @@ impl RuntimeOptions {
             policies: BTreeMap::new(),
             default_policy: PluginPolicy::default(),
             stores: StoreSelection::default(),
+            redis: None,
             clock: Arc::new(SystemClock),
         }
     }
@@ -183,6 +163,7 @@ pub struct Runtime {
     stores: Arc<Stores>,
     /// Those of the stores.
     pools: Vec<Arc<dyn Idle>>,
+    monitors: Vec<Arc<Monitor>>,
 }
 
 impl std::fmt::Debug for Runtime {
@@ -202,7 +183,7 @@ impl Runtime {
             )])
         })?;
         let (plugins, mut errors) = loader::load(&sandbox, &options).await;
-        let (stores, pools) = select(&plugins, &options.stores, &mut errors);
+        let Selected { stores, pools, monitors } = select(&plugins, &options.stores, &mut errors);
         if !errors.is_empty() {
             return Err(OpenError(errors));
         }
@@ -212,12 +193,17 @@ impl Runtime {
             let set = plugin.stores.set(Arc::clone(&stores));
             debug_assert!(set.is_ok(), "set once");
         }
-        Ok(Arc::new(Self { sandbox, plugins, stores, pools }))
+        Ok(Arc::new(Self { sandbox, plugins, stores, pools, monitors }))
     }
 
     /// The stores in use.
     pub fn stores(&self) -> &Arc<Stores> {
         &self.stores
+    }
+
+    /// How each store's role does.
+    pub fn roles(&self) -> Vec<RoleStatus> {
+        self.monitors.iter().map(|monitor| monitor.status()).collect()
     }
 
     /// The plugin of this name.
@@ -359,52 +345,4 @@ fn status(plugin: &Plugin) -> PluginStatus {
         denied: plugin.granted.denied.clone(),
         counts: plugin.counts(),
     }
-}
-
-fn select(
-    plugins: &BTreeMap<String, PluginHandle>,
-    selection: &StoreSelection,
-    errors: &mut Vec<LoadError>,
-) -> (Stores, Vec<Arc<dyn Idle>>) {
-    let mut pick = |role: Role, wanted: &Option<String>| -> Option<PluginHandle> {
-        let wanted = wanted.as_ref()?;
-        match plugins.get(wanted) {
-            Some(plugin) if plugin.roles().contains(&role) => return Some(Arc::clone(plugin)),
-            // Why it is not there was told already.
-            None if errors.iter().any(|error| error.names(wanted)) => {}
-            found => errors.push(unfilled(role, wanted, found.is_some(), plugins)),
-        }
-        None
-    };
-    let mut pools: Vec<Arc<dyn Idle>> = Vec::new();
-    macro_rules! facade {
-        ($role:expr, $wanted:expr, $facade:ident) => {
-            pick($role, &$wanted).map(|plugin| {
-                let pool = Arc::new(InstancePool::new(plugin));
-                pools.push(Arc::clone(&pool) as _);
-                Arc::new($facade::new(pool)) as _
-            })
-        };
-    }
-    let stores = Stores {
-        cache: facade!(Role::Cache, selection.cache, PluginCache),
-        config: facade!(Role::ConfigStore, selection.config_store, PluginConfigStore),
-        memory: facade!(Role::MemoryStore, selection.memory_store, PluginMemoryStore),
-    };
-    (stores, pools)
-}
-
-fn unfilled(role: Role, wanted: &str, present: bool, plugins: &BTreeMap<String, PluginHandle>) -> LoadError {
-    let interface = role.interface();
-    let able =
-        plugins.values().filter(|plugin| plugin.roles().contains(&role)).map(|plugin| plugin.identity.name.as_str());
-    let able: Vec<&str> = able.collect();
-    let why = if present { "which does not export it" } else { "which is not installed" };
-    let what = if able.is_empty() {
-        "no installed plugin does; install one".to_owned()
-    } else {
-        format!("installed ones that do: {}", able.join(", "))
-    };
-    let message = format!("`{interface}` is to be filled by plugin `{wanted}`, {why}; {what}");
-    LoadError::new("ROLE_UNFILLED", "the stores", message)
 }

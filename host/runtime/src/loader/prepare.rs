@@ -11,6 +11,8 @@ use super::LoadError;
 use super::discover::Candidate;
 use crate::bindings::cache::CachePluginPre;
 use crate::bindings::config_store::ConfigStorePluginPre;
+use crate::bindings::events::EventsPluginPre;
+use crate::bindings::locks::LocksPluginPre;
 use crate::bindings::memory_store::MemoryStorePluginPre;
 use crate::bindings::task::TaskPluginPre;
 use crate::bindings::task::exports::compozy::task::executor;
@@ -24,6 +26,7 @@ use crate::identity::Identity;
 use crate::limits::{Limit, Limits};
 use crate::link;
 use crate::plugin::{Action, Counters, Plugin, PluginHandle, Prepared, Role};
+use crate::redis::RedisClient;
 use crate::runtime::RuntimeOptions;
 use crate::sql::SqlDatabase;
 
@@ -66,6 +69,7 @@ impl Workshop {
         let prepared = self.roles(&component)?;
         let granted = Effective::intersect(&manifest.capabilities, &policy.grants);
         let database = if granted.sql { Some(database(options, &manifest.name, &limits)?) } else { None };
+        let redis = if granted.redis { redis(options, &manifest.name, &limits)? } else { None };
         let mut plugin = Plugin {
             identity: Arc::new(Identity { name: manifest.name, version: manifest.version, digest }),
             description: manifest.description,
@@ -81,6 +85,7 @@ impl Workshop {
             prepared,
             counters: Counters::default(),
             database,
+            redis,
             stores: OnceLock::new(),
             clock: Arc::clone(&options.clock),
         };
@@ -115,6 +120,8 @@ impl Workshop {
             let fits = match role {
                 Role::Executor => TaskPluginPre::new(ready.clone()).map(|pre| prepared.task = Some(pre)),
                 Role::Cache => CachePluginPre::new(ready.clone()).map(|pre| prepared.cache = Some(pre)),
+                Role::Locks => LocksPluginPre::new(ready.clone()).map(|pre| prepared.locks = Some(pre)),
+                Role::Events => EventsPluginPre::new(ready.clone()).map(|pre| prepared.events = Some(pre)),
                 Role::ConfigStore => ConfigStorePluginPre::new(ready.clone()).map(|pre| prepared.config = Some(pre)),
                 Role::MemoryStore => MemoryStorePluginPre::new(ready.clone()).map(|pre| prepared.memory = Some(pre)),
             };
@@ -232,6 +239,13 @@ fn database(options: &RuntimeOptions, name: &str, limits: &Limits) -> Prepare<Ar
     SqlDatabase::new(&folder, limits.clone()).map_err(|error| ("PLUGIN_DATABASE", error.to_string()))
 }
 
+/// The plugin's part of the Redis server; `None` when the operator configured none, and each function then says so.
+fn redis(options: &RuntimeOptions, name: &str, limits: &Limits) -> Prepare<Option<Arc<RedisClient>>> {
+    let Some(settings) = &options.redis else { return Ok(None) };
+    let client = RedisClient::new(settings, name, limits.clone());
+    client.map(Some).map_err(|error| ("PLUGIN_REDIS", error.to_string()))
+}
+
 /// Makes one instance per role, which checks the types of all exports, and asks an executor for its actions.
 async fn probe(plugin: &Plugin) -> Prepare<Vec<Action>> {
     macro_rules! instance {
@@ -244,6 +258,8 @@ async fn probe(plugin: &Plugin) -> Prepare<Vec<Action>> {
         };
     }
     instance!(Role::Cache, plugin.prepared.cache);
+    instance!(Role::Locks, plugin.prepared.locks);
+    instance!(Role::Events, plugin.prepared.events);
     instance!(Role::ConfigStore, plugin.prepared.config);
     instance!(Role::MemoryStore, plugin.prepared.memory);
     let Some(prepared) = &plugin.prepared.task else { return Ok(Vec::new()) };

@@ -7,8 +7,8 @@ use std::time::Duration;
 use wasmtime::Result as HostResult;
 
 use super::{
-    Cache, Condition, ConfigStore, Counts, Entry, Lifetime, MemoryStore, MessagePage, Messages, Namespace, StoreError,
-    Stores,
+    Cache, Condition, ConfigStore, Counts, Entry, Keep, Lifetime, MemoryStore, MessagePage, Messages, Namespace,
+    StoreError, Stores,
 };
 use crate::bindings::compozy::host::stores::Host;
 use crate::bindings::compozy::types::stores::StoreError as WitError;
@@ -168,9 +168,9 @@ impl Host for StoreAccess {
         key: String,
         messages: Messages,
         ttl_ms: Option<u64>,
-        keep_last: Option<u32>,
+        keep: Option<Keep>,
     ) -> HostResult<Result<Counts, WitError>> {
-        operate!(self.memory(key), |memory, own| memory.append(&own, &messages, duration(ttl_ms), keep_last))
+        operate!(self.memory(key), |memory, own| memory.append(&own, &messages, duration(ttl_ms), keep))
     }
 
     async fn memory_page(&mut self, key: String, offset: u64, limit: u32) -> HostResult<Result<MessagePage, WitError>> {

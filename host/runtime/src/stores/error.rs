@@ -1,5 +1,7 @@
 //! Why a store operation failed.
 
+use std::time::Duration;
+
 use crate::bindings::compozy::types::stores::{Exceeded, StoreError as WitError};
 use crate::error::{CallError, Retry};
 
@@ -34,6 +36,14 @@ pub enum StoreError {
     /// The backend cannot be reached or cannot write.
     #[error("{0}")]
     Unavailable(String),
+    /// The backend failed several times in a row, so the host does not ask it for a while.
+    #[error("the backend of `{role}` does not answer; the next call is let through in {} ms", retry_after.as_millis())]
+    CircuitOpen {
+        /// The role's name.
+        role: &'static str,
+        /// When to try again.
+        retry_after: Duration,
+    },
     /// The backend broke its own rules.
     #[error("{0}")]
     Internal(String),
@@ -46,7 +56,7 @@ impl StoreError {
     /// True when the same operation may succeed later.
     pub fn retryable(&self) -> bool {
         match self {
-            Self::Busy(_) | Self::Unavailable(_) => true,
+            Self::Busy(_) | Self::Unavailable(_) | Self::CircuitOpen { .. } => true,
             Self::Call(error) => matches!(error.retry(), Retry::Later { .. }),
             Self::InvalidArgument(_)
             | Self::TooLarge { .. }
@@ -67,6 +77,7 @@ impl StoreError {
             Self::Denied(_) => "STORE_DENIED",
             Self::Busy(_) => "STORE_BUSY",
             Self::Unavailable(_) => "STORE_UNAVAILABLE",
+            Self::CircuitOpen { .. } => "STORE_CIRCUIT_OPEN",
             Self::Internal(_) => "STORE_INTERNAL",
             Self::Call(error) => error.code(),
         }
@@ -101,6 +112,7 @@ impl From<StoreError> for WitError {
             StoreError::Busy(message) => Self::Busy(message),
             StoreError::Unavailable(message) => Self::Unavailable(message),
             StoreError::Internal(message) => Self::Internal(message),
+            StoreError::CircuitOpen { .. } => Self::Unavailable(error.to_string()),
             StoreError::Call(error @ CallError::Busy { .. }) => Self::Busy(error.to_string()),
             StoreError::Call(error) if retryable => Self::Unavailable(error.to_string()),
             StoreError::Call(error) => Self::Internal(error.to_string()),
@@ -122,6 +134,7 @@ mod tests {
             StoreError::Denied("d".to_owned()),
             StoreError::Busy("e".to_owned()),
             StoreError::Unavailable("f".to_owned()),
+            StoreError::CircuitOpen { role: "cache", retry_after: Duration::from_secs(1) },
             StoreError::Internal("g".to_owned()),
             StoreError::Call(CallError::Stopping),
         ];
