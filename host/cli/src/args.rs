@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 
+use crate::stores::StoreChoice;
+
 /// Where a host listens when it is not told otherwise: only this machine can reach it.
 pub(crate) const LISTEN: &str = "127.0.0.1:5001";
 /// Where a host keeps its data when it is not told otherwise.
@@ -33,6 +35,13 @@ pub(crate) struct HostArgs {
     /// A plugin takes the place of the built-in of its name.
     #[arg(long, value_name = "DIR", global = true)]
     pub(crate) plugins: Vec<PathBuf>,
+    /// Which plugin keeps a store, for example `cache=redis`; may be repeated. Stores are cache, locks, events, config-store and memory-store.
+    /// [default: sqlite for each]
+    #[arg(long, value_name = "ROLE=PLUGIN", global = true)]
+    pub(crate) store: Vec<StoreChoice>,
+    /// The Redis server, for plugins that use one: `redis://[USER:PASSWORD@]HOST:PORT[/DB]`, `rediss://...` with TLS, or `redis+unix:///PATH`.
+    #[arg(long, value_name = "URL", global = true, env = "COMPOZY_REDIS_URL", hide_env_values = true)]
+    pub(crate) redis_url: Option<String>,
     /// Where the journal, the plugins' databases and compiled code are kept.
     #[arg(long, value_name = "DIR", global = true, default_value = DATA_DIR)]
     pub(crate) data_dir: PathBuf,

@@ -18,6 +18,7 @@ mod render;
 mod run;
 mod serve;
 mod signals;
+mod stores;
 mod threads;
 mod validate;
 

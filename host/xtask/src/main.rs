@@ -38,10 +38,10 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Makes this machine able to build plugins (the Rust target wasm32-wasip2).
+    /// Makes this machine able to build plugins (the Rust target wasm32-wasip2) and to test them (a Redis server).
     ///
     /// Tries `rustup target add wasm32-wasip2`. Where that is refused and Debian's newer Rust packages can be had, builds
-    /// the target's standard library from their sources, once. Quiet and offline when there is nothing to do.
+    /// the target's standard library from their sources, once. A Redis server is installed by apt where that is possible. Quiet and offline when there is nothing to do.
     Setup,
     /// Builds the plugins, then the host with the built-in plugins in it.
     ///
@@ -110,7 +110,11 @@ fn main() -> ExitCode {
 fn run(command: &Command) -> Result<ExitCode> {
     let workspace = Workspace::load()?;
     match command {
-        Command::Setup => setup::guest_toolchain(&workspace).map(|_| ExitCode::SUCCESS),
+        Command::Setup => {
+            setup::guest_toolchain(&workspace)?;
+            setup::redis_server(&workspace)?;
+            Ok(ExitCode::SUCCESS)
+        }
         Command::Build(args) => {
             let toolchain = setup::guest_toolchain(&workspace)?;
             let host = build::everything(&workspace, &toolchain, args.release)?;
