@@ -24,6 +24,7 @@ mod suites;
 mod tidy;
 mod workspace;
 
+use bench::Subject;
 use workspace::Workspace;
 
 /// Sets up, builds, tests and measures compozy-host.
@@ -87,6 +88,10 @@ struct TidyArgs {
 enum Bench {
     /// What a plugin costs: compiling, loading, instantiating, calling, and stores against plain SQL.
     Plugin(BenchArgs),
+    /// What a store costs behind a plugin, with 1 and with 64 callers, against native code that does the same on SQLite and on Redis.
+    ///
+    /// Starts a Redis server of its own, without persistence.
+    Stores(BenchArgs),
 }
 
 #[derive(Debug, Args)]
@@ -94,6 +99,9 @@ struct BenchArgs {
     /// One JSON object per line: {measure, value, unit, baseline, ratio}.
     #[arg(long)]
     json: bool,
+    /// Only this measure; for `stores`, measures whose name begins so.
+    #[arg(long, value_name = "MEASURE")]
+    only: Option<String>,
 }
 
 fn main() -> ExitCode {
@@ -129,7 +137,11 @@ fn run(command: &Command) -> Result<ExitCode> {
             }
             Ok(tidy::run(&workspace, args.quick))
         }
-        Command::Bench(Bench::Plugin(args)) => bench::plugin(&workspace, args.json),
+        Command::Bench(Bench::Plugin(args)) => bench::run(&workspace, Subject::Plugin, args),
+        Command::Bench(Bench::Stores(args)) => {
+            setup::redis_server(&workspace)?;
+            bench::run(&workspace, Subject::Stores, args)
+        }
     }
 }
 
