@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
+use compozy_runtime::Role;
 
 use crate::stores::StoreChoice;
 
@@ -89,6 +90,9 @@ pub(crate) enum Command {
     Run(RunArgs),
     /// Checks a project or a workflow file and prints every problem.
     Validate(ValidateArgs),
+    /// Works with plugins.
+    #[command(subcommand)]
+    Plugin(PluginCommand),
     /// Looks into the journal of a data folder, whether a host works on it or not.
     #[command(subcommand)]
     Executions(Executions),
@@ -124,6 +128,42 @@ pub(crate) struct ValidateArgs {
     /// Print one JSON document on standard output instead of text.
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+/// What to do with plugins.
+#[derive(Debug, Subcommand)]
+pub(crate) enum PluginCommand {
+    /// Tests a store plugin against every rule of the roles that it exports.
+    ///
+    /// The last line is `N passed, N failed`. A rule that is broken shows the shortest list of steps that breaks it.
+    /// The plugin's data lie in a temporary folder; on a Redis server, under a prefix of their own.
+    Test(PluginTestArgs),
+}
+
+/// Options of `plugin test`.
+#[derive(Debug, Args)]
+pub(crate) struct PluginTestArgs {
+    /// A component (`.wasm`, with or without a `plugin.toml` beside it), or the name of a built-in.
+    pub(crate) plugin: String,
+    /// Only this role; may be repeated. [default: all that it exports]
+    #[arg(long, value_name = "ROLE", value_parser = crate::stores::role_named)]
+    pub(crate) role: Vec<Role>,
+    /// Only rules whose name contains this, for example `cache/ttl`.
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) rule: Option<String>,
+    /// Random operations that are compared with the model, for each role.
+    #[arg(long, value_name = "N", default_value_t = 10_000)]
+    pub(crate) operations: usize,
+    /// A million operations for each role.
+    #[arg(long, conflicts_with = "operations")]
+    pub(crate) deep: bool,
+    /// Draws other operations.
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub(crate) seed: u64,
+    /// The plugin goes by a clock of its own, not by the host's: wait for short times to live instead of turning the clock.
+    /// Always so for plugins that use Redis.
+    #[arg(long)]
+    pub(crate) real_time: bool,
 }
 
 /// What to look at in a journal.

@@ -41,7 +41,8 @@ impl std::str::FromStr for StoreChoice {
     }
 }
 
-fn role_named(name: &str) -> Result<Role, String> {
+/// The store of this name.
+pub(crate) fn role_named(name: &str) -> Result<Role, String> {
     Role::STORES.into_iter().find(|role| role.name() == name).ok_or_else(|| {
         let known = Role::STORES.map(Role::name).join(", ");
         format!("there is no store `{name}`; the stores are {known}")

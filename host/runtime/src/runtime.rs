@@ -23,6 +23,7 @@ use crate::selection::{Selected, StoreSelection, select};
 use crate::stores::{Monitor, RoleStatus, Stores, Sweeper};
 
 /// What a runtime is opened with.
+#[derive(Clone)]
 pub struct RuntimeOptions {
     /// Folders whose sub-folders are plugins (or that are one themselves).
     pub plugin_dirs: Vec<PathBuf>,

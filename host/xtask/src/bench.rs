@@ -4,6 +4,8 @@ use std::process::{ExitCode, Stdio};
 
 use anyhow::{Context, Result};
 
+use redis_test_server::Server;
+
 use crate::BenchArgs;
 use crate::guests::{self, Which};
 use crate::workspace::Workspace;
@@ -40,6 +42,11 @@ pub(crate) fn run(workspace: &Workspace, subject: Subject, args: &BenchArgs) -> 
     }
     if let Some(only) = &args.only {
         command.args(["--only", only]);
+    }
+    // Without persistence: what is measured is the way to the server and not its disk.
+    let server = matches!(subject, Subject::Stores).then(|| Server::start(&[]));
+    if let Some(server) = &server {
+        command.args(["--redis-url", &server.url()]);
     }
     progress::step(&process::line(&command));
     let status = command.stdin(Stdio::null()).status().context("cannot start the benchmark")?;

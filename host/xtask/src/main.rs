@@ -15,6 +15,7 @@ use clap::{Args, Parser, Subcommand};
 
 mod bench;
 mod build;
+mod conformance;
 mod demo;
 mod guests;
 mod process;
@@ -62,6 +63,11 @@ enum Command {
     Test,
     /// Checks formatting, lints, dependency directions, licences, duplicates, file sizes and purity.
     Tidy(TidyArgs),
+    /// Tests a store backend against every rule of its roles.
+    ///
+    /// Builds the host and calls `compozy-host plugin test`, whose last line is `N passed, N failed`. For redis, starts a server of its own
+    /// unless it is given one.
+    Conformance(ConformanceArgs),
     /// Measures, each value against a baseline of the same run.
     #[command(subcommand)]
     Bench(Bench),
@@ -82,6 +88,22 @@ struct TidyArgs {
     /// Only the checks that compile nothing; takes seconds.
     #[arg(long)]
     quick: bool,
+}
+
+#[derive(Debug, Args)]
+struct ConformanceArgs {
+    /// `sqlite`, `redis`, or a component.
+    #[arg(long, value_name = "sqlite|redis|PATH.wasm")]
+    backend: String,
+    /// A Redis server to use; keys are written under a prefix of their own.
+    #[arg(long, value_name = "URL")]
+    redis_url: Option<String>,
+    /// A million random operations for each role.
+    #[arg(long)]
+    deep: bool,
+    /// More for `compozy-host plugin test`, for example `--rule cache/ttl`.
+    #[arg(last = true)]
+    more: Vec<String>,
 }
 
 #[derive(Debug, Subcommand)]
@@ -137,6 +159,7 @@ fn run(command: &Command) -> Result<ExitCode> {
             }
             Ok(tidy::run(&workspace, args.quick))
         }
+        Command::Conformance(args) => conformance::run(&workspace, args),
         Command::Bench(Bench::Plugin(args)) => bench::run(&workspace, Subject::Plugin, args),
         Command::Bench(Bench::Stores(args)) => {
             setup::redis_server(&workspace)?;
