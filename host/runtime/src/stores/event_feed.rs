@@ -10,8 +10,10 @@ use super::{Event, EventPage, Events, Result, StoreError};
 
 /// How long a read may wait.
 pub const EVENT_WAIT_MAX: Duration = Duration::from_secs(3_600);
-/// How often a waiting reader looks though nobody told it of news: other hosts may write, and their news can be lost.
-const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// When a waiting reader looks though nobody told it of news, because other hosts may write and their news can be lost. Each look
+/// in vain doubles the pause, so that streams that stay idle cost next to nothing.
+const LOOK_MIN: Duration = Duration::from_millis(500);
+const LOOK_MAX: Duration = Duration::from_secs(30);
 /// Events that a subscription fetches at once.
 const PAGE_EVENTS: u32 = 256;
 
@@ -51,6 +53,7 @@ impl EventFeed {
         let deadline = Instant::now() + wait;
         // Listens before it looks, so that no append falls between.
         let mut listener = None;
+        let mut look = LOOK_MIN;
         loop {
             let page = self.events.read_after(stream, after, max).await?;
             let left = deadline.saturating_duration_since(Instant::now());
@@ -59,9 +62,10 @@ impl EventFeed {
             }
             match &mut listener {
                 None => listener = Some(self.changes.listen(stream_topic(stream))),
-                Some(listener) => {
-                    let _ = tokio::time::timeout(left.min(LOOK_EVERY), listener.changed()).await;
-                }
+                Some(listener) => match tokio::time::timeout(left.min(look), listener.changed()).await {
+                    Ok(()) => look = LOOK_MIN,
+                    Err(_) => look = (look * 2).min(LOOK_MAX),
+                },
             }
         }
     }
