@@ -8,13 +8,24 @@ use super::Findings;
 use crate::workspace::{Package, Workspace};
 
 /// What each crate may use of this repository. A crate in `plugins/` or `tests/guests/` may use [`SDK`] alone.
-const ALLOWED: [(&str, &[&str]); 9] = [
+const ALLOWED: [(&str, &[&str]); 10] = [
     ("compozy-plan", &[]),
     ("compozy-interpreter", &["compozy-plan"]),
     ("compozy-engine", &["compozy-interpreter", "compozy-plan"]),
     ("compozy-runtime", &[]),
     ("compozy-server", &["compozy-engine", "compozy-interpreter", "compozy-plan", "compozy-runtime"]),
-    ("compozy-host", &["compozy-engine", "compozy-interpreter", "compozy-plan", "compozy-runtime", "compozy-server"]),
+    ("compozy-conformance", &["compozy-runtime"]),
+    (
+        "compozy-host",
+        &[
+            "compozy-conformance",
+            "compozy-engine",
+            "compozy-interpreter",
+            "compozy-plan",
+            "compozy-runtime",
+            "compozy-server",
+        ],
+    ),
     ("compozy-tests", &["compozy-engine", "compozy-interpreter", "compozy-plan", "compozy-runtime", "compozy-server"]),
     ("compozy-sdk", &[]),
     ("xtask", &[]),

@@ -1,0 +1,75 @@
+//! The suite is tested by what it must find: a correct backend keeps every rule, and each of many broken ones breaks the rule that is
+//! meant for its fault.
+
+#![expect(clippy::unwrap_used, reason = "helpers of tests may panic as tests do")]
+
+use std::sync::Arc;
+
+use compozy_conformance::{ManualClock, Options, Suite, Summary};
+use compozy_runtime::Role;
+
+mod native;
+
+use native::{Fault, Natives, VALUE_BYTES_MAX};
+
+async fn run(fault: Fault, roles: &[Role], filter: Option<&str>, operations: usize) -> Summary {
+    let clock = Arc::new(ManualClock::default());
+    let options = Options {
+        operations,
+        clock: Some(clock.clone()),
+        value_bytes_max: VALUE_BYTES_MAX,
+        filter: filter.map(str::to_owned),
+        ..Options::default()
+    };
+    let subject = Natives { clock, fault };
+    Suite::new(options).run(&subject, roles, &mut |_: &_| {}).await.unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_correct_backend_keeps_every_rule() {
+    let summary = run(Fault::None, &[Role::Cache], None, 10_000).await;
+    for report in &summary.reports {
+        println!("{report}");
+    }
+    assert_eq!(summary.failed(), 0);
+    assert!(summary.passed() > 30, "{summary}");
+}
+
+/// Each fault with the rule that is meant for it.
+const FAULTS: &[(Fault, &str)] = &[
+    (Fault::TtlIgnored, "cache/ttl-expires-for-every-operation"),
+    (Fault::TtlOneMsLate, "cache/ttl-expires-for-every-operation"),
+    (Fault::ExistsCountsExpired, "cache/ttl-expires-for-every-operation"),
+    (Fault::MissingIsEmpty, "cache/missing-is-not-empty"),
+    (Fault::LikePrefix, "cache/prefix-is-literal"),
+    (Fault::ScanSkips, "cache/scan-returns-every-key"),
+    (Fault::ScanCursorIsACount, "cache/scan-is-stable-under-writes"),
+    (Fault::CasDoesNotCompare, "cache/compare-and-swap-compares"),
+    (Fault::VersionsBeginAgain, "cache/version-is-never-used-twice"),
+    (Fault::IncrementWraps, "cache/increment-is-checked"),
+    (Fault::IncrementTrims, "cache/increment-is-checked"),
+    (Fault::IncrementTakesTtl, "cache/increment-keeps-ttl"),
+    (Fault::LoadDropsTtl, "cache/load-keeps-ttl"),
+    (Fault::LoadGivesNewVersions, "cache/load-keeps-values-and-versions"),
+    (Fault::SetManyKeepsFirst, "cache/set-many-keeps-the-later-of-two"),
+    (Fault::SetManyNotAtomic, "cache/set-many-writes-all-or-nothing"),
+    (Fault::KeysWithoutCase, "cache/keys-are-told-apart"),
+    (Fault::LimitOffByOne, "cache/value-limit-is-named"),
+    (Fault::ForgetsOnReopen, "cache/reopen-keeps-what-was-acknowledged"),
+    (Fault::SweepTakesAll, "cache/sweep-takes-only-what-expired"),
+];
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn each_fault_is_found_by_the_rule_that_is_meant_for_it() {
+    let mut missed = Vec::new();
+    for (fault, rule) in FAULTS {
+        let role = Role::STORES.into_iter().find(|role| rule.starts_with(role.name())).unwrap();
+        let summary = run(*fault, &[role], Some(rule), 500).await;
+        assert_eq!(summary.reports.len(), 1, "{rule} is one rule");
+        println!("{fault:?}\n{}", summary.reports[0]);
+        if summary.failed() == 0 {
+            missed.push(format!("{fault:?} is not found by {rule}"));
+        }
+    }
+    assert!(missed.is_empty(), "{missed:#?}");
+}
