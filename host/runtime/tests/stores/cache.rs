@@ -109,22 +109,6 @@ async fn an_expired_key_is_gone_for_every_operation() {
 }
 
 #[tokio::test]
-async fn expired_rows_are_swept_beside_writes() {
-    let host = Host::new().await;
-    let cache = host.cache();
-    for key in 0..200 {
-        cache.set(&format!("old{key}"), b"v", ms(1), ALWAYS).await.unwrap();
-    }
-    host.turn_clock(1);
-    for _ in 0..64 {
-        cache.set("new", b"v", None, ALWAYS).await.unwrap();
-    }
-    // A clock that is turned back shows what is still in the file.
-    host.turn_clock(1_u64.wrapping_neg());
-    assert_eq!(cache.scan("old", None, 1_000).await.unwrap().keys.len(), 0);
-}
-
-#[tokio::test]
 async fn a_time_to_live_is_replaced_and_taken_away() {
     let host = Host::new().await;
     let cache = host.cache();

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use compozy_runtime::stores::{Cache, ConfigStore, MemoryStore, Message, Messages, Span, StoreError};
+use compozy_runtime::stores::{Cache, ConfigStore, Events, Locks, MemoryStore, Message, Messages, Span, StoreError};
 use compozy_runtime::{Builtin, Clock, Runtime, RuntimeOptions};
 
 /// A clock that is turned by hand.
@@ -48,7 +48,11 @@ async fn open(folder: &std::path::Path, clock: Arc<TestClock>) -> Arc<Runtime> {
 
 impl Host {
     pub(crate) async fn new() -> Self {
-        let folder = tempfile::tempdir().unwrap();
+        Self::on(tempfile::tempdir().unwrap()).await
+    }
+
+    /// A host on a folder that may hold something already.
+    pub(crate) async fn on(folder: tempfile::TempDir) -> Self {
         let clock = Arc::new(TestClock(AtomicU64::new(1_700_000_000_000)));
         let runtime = open(folder.path(), Arc::clone(&clock)).await;
         Self { clock, folder, runtime }
@@ -60,6 +64,11 @@ impl Host {
         drop(runtime);
         let runtime = open(folder.path(), Arc::clone(&clock)).await;
         Self { clock, folder, runtime }
+    }
+
+    /// A connection of the test's own to the plugin's database.
+    pub(crate) fn database(&self) -> rusqlite::Connection {
+        connect(self.folder.path())
     }
 
     pub(crate) fn turn_clock(&self, ms: u64) {
@@ -74,9 +83,28 @@ impl Host {
         self.runtime.stores().config.clone().unwrap()
     }
 
+    pub(crate) fn locks(&self) -> Arc<dyn Locks> {
+        self.runtime.stores().locks.clone().unwrap()
+    }
+
+    pub(crate) fn events(&self) -> Arc<dyn Events> {
+        self.runtime.stores().events.clone().unwrap()
+    }
+
     pub(crate) fn memory(&self) -> Arc<dyn MemoryStore> {
         self.runtime.stores().memory.clone().unwrap()
     }
+}
+
+/// Where the host keeps the database of the plugin `sqlite`.
+pub(crate) fn database_file(folder: &std::path::Path) -> PathBuf {
+    folder.join("plugins/sqlite/store.db")
+}
+
+fn connect(folder: &std::path::Path) -> rusqlite::Connection {
+    // The host's own way of working with files: any other could not open the file at the same time.
+    rusqlite::Connection::open_with_flags_and_vfs(database_file(folder), rusqlite::OpenFlags::default(), "unix-excl")
+        .unwrap()
 }
 
 /// Keys that a careless backend mixes up or trips over.
