@@ -120,6 +120,14 @@ impl Arguments<'_> {
 #[derive(Debug, Clone, Copy)]
 pub struct Placed(Span);
 
+impl Placed {
+    /// A part of the value; `None` when it reaches past its end.
+    pub fn part(self, part: Span) -> Option<Self> {
+        let fits = part.offset.checked_add(part.length).is_some_and(|end| end <= self.0.length);
+        fits.then(|| Self(Span { offset: self.0.offset + part.offset, length: part.length }))
+    }
+}
+
 /// Pieces that make one argument, such as a prefix and a name.
 #[derive(Debug, Clone, Copy)]
 pub struct Joined<'a>(pub &'a [&'a [u8]]);
@@ -187,9 +195,10 @@ mod tests {
     /// Each command as its arguments.
     fn built(build: impl FnOnce(&mut Commands)) -> Vec<Vec<Vec<u8>>> {
         Commands::with(build, |commands| {
-            let mut arguments = commands.arguments.iter().map(|span| {
-                commands.bytes[span.offset as usize..span.offset as usize + span.length as usize].to_vec()
-            });
+            let mut arguments = commands
+                .arguments
+                .iter()
+                .map(|span| commands.bytes[span.offset as usize..span.offset as usize + span.length as usize].to_vec());
             Ok(commands.counts.iter().map(|count| arguments.by_ref().take(*count as usize).collect()).collect())
         })
         .unwrap()
@@ -214,6 +223,19 @@ mod tests {
             commands.command("GET").arg("one");
         });
         assert!(built(|_| {}).is_empty());
+    }
+
+    #[test]
+    fn parts_of_a_value_are_arguments_without_a_copy() {
+        let commands = built(|commands| {
+            commands.command("XADD");
+            let value = commands.put(b"onetwo".to_vec());
+            assert!(value.part(Span { offset: 4, length: 3 }).is_none());
+            assert!(value.part(Span { offset: u32::MAX, length: 1 }).is_none());
+            let two = value.part(Span { offset: 3, length: 3 });
+            commands.command("SET").arg(two);
+        });
+        assert_eq!(commands[1], [b"SET".to_vec(), b"two".to_vec()]);
     }
 
     #[test]

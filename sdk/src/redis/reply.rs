@@ -351,8 +351,15 @@ mod tests {
 
     #[test]
     fn values_are_read_by_type() {
-        let nodes =
-            vec![Node::Nil, Node::Integer(7), text(0, 2), Node::List(2), text(2, 3), Node::Integer(0), Node::Integer(1)];
+        let nodes = vec![
+            Node::Nil,
+            Node::Integer(7),
+            text(0, 2),
+            Node::List(2),
+            text(2, 3),
+            Node::Integer(0),
+            Node::Integer(1),
+        ];
         let reply = reply(nodes, b"ab123");
         let [nil, seven, ab, list, one] = reply.array().unwrap();
         assert_eq!(nil.get::<Option<&str>>().unwrap(), None);
@@ -365,8 +372,15 @@ mod tests {
 
     #[test]
     fn lists_in_lists_come_out_as_they_went_in() {
-        let nodes =
-            vec![Node::List(3), Node::List(0), Node::List(2), Node::Integer(1), Node::List(1), Node::Nil, Node::Integer(2)];
+        let nodes = vec![
+            Node::List(3),
+            Node::List(0),
+            Node::List(2),
+            Node::Integer(1),
+            Node::List(1),
+            Node::Nil,
+            Node::Integer(2),
+        ];
         let reply = reply(nodes, b"");
         let list: List<'_> = reply.get().unwrap();
         let [empty, nested, two] = list.array().unwrap();

@@ -131,7 +131,9 @@ impl Range {
 
 /// A cursor that this call did not answer for this prefix.
 pub fn foreign_cursor(cursor: &str, prefix: &str) -> StoreError {
-    StoreError::InvalidArgument(format!("the cursor `{cursor}` is not one that a scan of the prefix `{prefix}` answered"))
+    StoreError::InvalidArgument(format!(
+        "the cursor `{cursor}` is not one that a scan of the prefix `{prefix}` answered"
+    ))
 }
 
 /// The first byte string that is greater than all that start with the prefix.
