@@ -112,6 +112,7 @@ impl Suite {
         for role in roles {
             match role {
                 Role::Cache => rules::cache::run(&world, &mut run).await,
+                Role::Locks => rules::locks::run(&world, &mut run).await,
                 _ => {}
             }
         }

@@ -27,13 +27,15 @@ async fn run(fault: Fault, roles: &[Role], filter: Option<&str>, operations: usi
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_correct_backend_keeps_every_rule() {
-    let summary = run(Fault::None, &[Role::Cache], None, 10_000).await;
+    let summary = run(Fault::None, ROLES, None, 10_000).await;
     for report in &summary.reports {
         println!("{report}");
     }
     assert_eq!(summary.failed(), 0);
     assert!(summary.passed() > 30, "{summary}");
 }
+
+const ROLES: &[Role] = &[Role::Cache, Role::Locks];
 
 /// Each fault with the rule that is meant for it.
 const FAULTS: &[(Fault, &str)] = &[
@@ -57,6 +59,14 @@ const FAULTS: &[(Fault, &str)] = &[
     (Fault::LimitOffByOne, "cache/value-limit-is-named"),
     (Fault::ForgetsOnReopen, "cache/reopen-keeps-what-was-acknowledged"),
     (Fault::SweepTakesAll, "cache/sweep-takes-only-what-expired"),
+    (Fault::TokenBeginsAgain, "locks/token-grows-after-release"),
+    (Fault::TokenBeginsAgain, "locks/token-grows-after-sweep"),
+    (Fault::RefreshRevives, "locks/refresh-after-loss-answers-false"),
+    (Fault::RefreshAdds, "locks/refresh-renews-from-now"),
+    (Fault::AnyTokenHolds, "locks/release-of-another-lease-changes-nothing"),
+    (Fault::LoadForgetsTokens, "locks/token-grows-after-load"),
+    (Fault::TtlOneMsLate, "locks/ttl-expires-for-every-operation"),
+    (Fault::ForgetsOnReopen, "locks/token-grows-after-reopen"),
 ];
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -9,7 +9,7 @@ use compozy_runtime::stores::{
     StoreError, Values,
 };
 
-use super::{Fault, Native, check_batch, check_key, check_page, check_write_batch, cursor, cursor_after, invalid};
+use super::{Fault, Native, check_batch, check_key, check_page, check_write_batch, cursor, cursor_after};
 use super::{lifetime, lock, push, slice};
 
 #[derive(Debug, Clone)]

@@ -9,6 +9,7 @@ use compozy_runtime::Clock;
 use compozy_runtime::stores::{KeyPage, Lifetime, Span, StoreError, Stores};
 
 mod cache;
+mod locks;
 
 /// The largest value of these backends, in bytes.
 pub(crate) const VALUE_BYTES_MAX: usize = 2 * 1024 * 1024;
@@ -40,6 +41,13 @@ pub(crate) enum Fault {
     LimitOffByOne,
     ForgetsOnReopen,
     SweepTakesAll,
+    // Of the locks.
+    TwoHolders,
+    TokenBeginsAgain,
+    RefreshRevives,
+    RefreshAdds,
+    AnyTokenHolds,
+    LoadForgetsTokens,
 }
 
 /// Opens such backends.
@@ -53,6 +61,7 @@ pub(crate) struct Native {
     clock: Arc<ManualClock>,
     fault: Fault,
     cache: Mutex<cache::Slots>,
+    locks: Mutex<locks::Table>,
 }
 
 /// A handle of it.
@@ -68,7 +77,7 @@ impl Subject for Natives {
 #[async_trait]
 impl Backend for Opened {
     fn stores(&self) -> Stores {
-        Stores { cache: Some(self.0.clone()), ..Stores::default() }
+        Stores { cache: Some(self.0.clone()), locks: Some(self.0.clone()), ..Stores::default() }
     }
 
     async fn reopen(&mut self) -> Result<bool, String> {
@@ -81,7 +90,7 @@ impl Backend for Opened {
 
 impl Native {
     fn new(clock: Arc<ManualClock>, fault: Fault) -> Self {
-        Self { clock, fault, cache: Mutex::default() }
+        Self { clock, fault, cache: Mutex::default(), locks: Mutex::default() }
     }
 
     pub(crate) fn has(&self, fault: Fault) -> bool {
@@ -95,6 +104,11 @@ impl Native {
             Fault::TtlOneMsLate => self.clock.now_ms() - 1,
             _ => self.clock.now_ms(),
         }
+    }
+
+    /// The clock without a fault.
+    pub(crate) fn clock_ms(&self) -> u64 {
+        self.clock.now_ms()
     }
 
     fn expires(&self, ttl: Option<Duration>) -> Result<Option<u64>, StoreError> {
