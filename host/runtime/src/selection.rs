@@ -1,6 +1,6 @@
 //! Which plugin fills which store's role.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use crate::loader::LoadError;
@@ -110,7 +110,15 @@ pub(crate) fn select(
     if let Some(events) = facade!(Role::Events, selection.events, PluginEvents) {
         stores = stores.with_events(events, &changes);
     }
+    changes.connect(remotes(plugins, selection));
     Selected { stores, pools, monitors }
+}
+
+/// Where other hosts tell of what happens in the stores that one can wait for.
+fn remotes(plugins: &BTreeMap<String, PluginHandle>, selection: &StoreSelection) -> Vec<Remote> {
+    let names: BTreeSet<&String> = [&selection.locks, &selection.events].into_iter().flatten().collect();
+    let clients = names.into_iter().filter_map(|name| plugins.get(name)?.redis.clone());
+    clients.map(|client| Box::new(move || client.subscribe()) as Remote).collect()
 }
 
 fn unfilled(role: Role, wanted: &str, present: bool, plugins: &BTreeMap<String, PluginHandle>) -> LoadError {

@@ -18,11 +18,10 @@ fn a_role_is_kept_on_redis_when_it_is_told_so_and_the_others_are_not() -> Result
     let (sandbox, server) = (sandbox()?, Server::start(&[]));
     let options = ["--store", "cache=redis", "--store", "events=redis", "--redis-url", &server.url()];
     let host = Host::start_with(&sandbox, &options)?;
-    let health = host.get("/api/v0/health")?.json()?;
+    let health = host.get("/api/v0/health")?.body;
     let plugin = |role: &str| health["stores"][role]["plugin"]["name"].clone();
     let kept = ["cache", "locks", "events", "config-store", "memory-store"].map(plugin);
     assert_eq!(json!(kept), json!(["redis", "sqlite", "redis", "sqlite", "sqlite"]), "{health:#}");
-    host.stop()?;
     Ok(())
 }
 
@@ -82,10 +81,9 @@ fn a_host_starts_without_its_redis_and_recovers_when_it_comes() -> Result<()> {
     let url = server.url();
     server.kill();
     let host = Host::start_with(&sandbox, &["--store", "cache=redis", "--redis-url", &url])?;
-    let health = host.get("/api/v0/health")?.json()?;
+    let health = host.get("/api/v0/health")?.body;
     assert_eq!(health["stores"]["cache"]["plugin"]["name"], "redis", "{health:#}");
     server.restart();
-    host.stop()?;
     Ok(())
 }
 

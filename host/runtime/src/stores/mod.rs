@@ -30,6 +30,7 @@ pub(crate) use sweeper::Sweeper;
 
 pub use access::StoreAccess;
 pub use changes::Changes;
+pub(crate) use changes::Remote;
 pub use contract::{Cache, ConfigStore, Events, Locks, MemoryStore, Result};
 pub use error::StoreError;
 pub use event_feed::{EVENT_WAIT_MAX, EventFeed, Received, Subscription};
