@@ -8,14 +8,26 @@ use super::Findings;
 use crate::workspace::{Package, Workspace};
 
 /// What each crate may use of this repository. A crate in `plugins/` or `tests/guests/` may use [`SDK`] alone.
-const ALLOWED: [(&str, &[&str]); 9] = [
+const ALLOWED: [(&str, &[&str]); 10] = [
     ("compozy-plan", &[]),
     ("compozy-interpreter", &["compozy-plan"]),
     ("compozy-engine", &["compozy-interpreter", "compozy-plan"]),
-    ("compozy-runtime", &[]),
+    ("compozy-runtime", &["redis-test-server"]),
     ("compozy-server", &["compozy-engine", "compozy-interpreter", "compozy-plan", "compozy-runtime"]),
     ("compozy-host", &["compozy-engine", "compozy-interpreter", "compozy-plan", "compozy-runtime", "compozy-server"]),
-    ("compozy-tests", &["compozy-engine", "compozy-interpreter", "compozy-plan", "compozy-runtime", "compozy-server"]),
+    (
+        "compozy-tests",
+        &[
+            "compozy-engine",
+            "compozy-interpreter",
+            "compozy-plan",
+            "compozy-runtime",
+            "compozy-server",
+            "redis-test-server",
+        ],
+    ),
+    // A real redis-server for tests: a dev-dependency only.
+    ("redis-test-server", &[]),
     ("compozy-sdk", &[]),
     ("xtask", &[]),
 ];
