@@ -7,7 +7,7 @@ use crate::loader::LoadError;
 use crate::plugin::{PluginHandle, Role};
 use crate::pool::{Idle, InstancePool};
 use crate::stores::{
-    Changes, Monitor, PluginCache, PluginConfigStore, PluginEvents, PluginLocks, PluginMemoryStore, Stores,
+    Changes, Monitor, PluginCache, PluginConfigStore, PluginEvents, PluginLocks, PluginMemoryStore, Remote, Stores,
 };
 
 /// Which plugin fills each store's role; `None` leaves a role empty.
