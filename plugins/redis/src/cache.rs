@@ -115,7 +115,7 @@ impl Cache for Redis {
         }
         let entries =
             entries.iter().map(|entry| Write { key: &entry.key, span: entry.value, version: new_version(), ttl });
-        write_all(entries.collect(), &bytes)
+        write_all(&entries.collect::<Vec<_>>(), &bytes)
     }
 
     fn delete(key: String) -> Result<bool, StoreError> {
@@ -234,7 +234,7 @@ impl Cache for Redis {
             let ttl = check_ttl(entry.ttl_ms)?;
             writes.push(Write { key: &entry.key, span: entry.value, version: entry.version, ttl });
         }
-        if writes.is_empty() { Ok(()) } else { write_all(writes, &bytes) }
+        if writes.is_empty() { Ok(()) } else { write_all(&writes, &bytes) }
     }
 }
 
@@ -247,20 +247,20 @@ struct Write<'a> {
 }
 
 /// Writes all in one step.
-fn write_all(writes: Vec<Write<'_>>, bytes: &[u8]) -> Result<(), StoreError> {
+fn write_all(writes: &[Write<'_>], bytes: &[u8]) -> Result<(), StoreError> {
     debug_assert!((1..=BATCH_ITEMS_MAX).contains(&writes.len()));
     let stored = |write: &Write<'_>| (slice(bytes, write.span).unwrap_or_default(), write.version.to_be_bytes());
     let reply = if writes.iter().all(|write| write.ttl.is_none()) {
         redis::run(|commands| {
             let mut set = commands.command("MSET");
-            for write in &writes {
+            for write in writes {
                 let (value, version) = stored(write);
                 set.arg(key(write.key)).arg(Joined(&[value, &version]));
             }
         })?
     } else {
         redis::transaction(|commands| {
-            for write in &writes {
+            for write in writes {
                 let (value, version) = stored(write);
                 let mut set = commands.command("SET");
                 set.arg(key(write.key)).arg(Joined(&[value, &version]));

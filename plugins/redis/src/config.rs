@@ -141,7 +141,7 @@ impl ConfigStore for Redis {
     fn load(namespace: Namespace, entries: Vec<DumpedConfig>, bytes: Vec<u8>) -> Result<(), StoreError> {
         check_batch(entries.len())?;
         let index = index(namespace);
-        let mut writes: Vec<Vec<(&str, Vec<u8>, Option<i64>)>> = vec![Vec::new(); SHARDS as usize];
+        let mut writes: Vec<Vec<Write<'_>>> = vec![Vec::new(); SHARDS as usize];
         for entry in &entries {
             check_key("id", &entry.id)?;
             let value = slice(&bytes, entry.value)?;
@@ -173,6 +173,9 @@ impl ConfigStore for Redis {
         Ok(())
     }
 }
+
+/// An id with what is stored and the time that it has left.
+type Write<'a> = (&'a str, Vec<u8>, Option<i64>);
 
 /// How many of these ids have values that fit a page together; one at least.
 fn fitting(index: Index, ids: &[String]) -> Result<usize, StoreError> {

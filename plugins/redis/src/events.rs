@@ -1,9 +1,10 @@
 //! The role `events`. A stream is a Redis stream, with the sequence in the second half of each id.
 //!
 //! The head, a string beside the stream, holds the last sequence and the last time, also when all events were trimmed. Redis
-//! keeps the last id too, but tells it only together with the first and the last payload.
+//! keeps the last id too, but tells it only together with the first and the last payload. It also holds the size of the largest
+//! payload, so that no more events are asked for than can travel together.
 
-use compozy_sdk::redis::{self, List, RedisError, Reply, Value};
+use compozy_sdk::redis::{self, Commands, List, RedisError, Reply, Value};
 use compozy_sdk::store::rules::{
     BATCH_ITEMS_MAX, DUMP_PAGE_BYTES_MAX, check_batch, check_key, check_page, check_some, check_value, foreign_cursor,
 };
@@ -14,7 +15,7 @@ use compozy_sdk::store::{
 
 use crate::index::{Index, Place};
 use crate::keys::{Key, cursor, foreign, read_cursor, shard};
-use crate::{Redis, lua, server};
+use crate::{Redis, lua, server, sizes};
 
 /// Nothing of it expires, so `due` stays empty.
 const INDEX: Index = Index { role: "e", entry: "v", names: "n", due: "x" };
@@ -57,13 +58,14 @@ impl Events for Redis {
     fn read_after(stream: String, after: u64, max: u32) -> Result<EventPage, StoreError> {
         check_key("stream", &stream)?;
         check_page("max", max)?;
-        let (reply, _) = read(&stream, after, max)?;
-        let [entries, head] = reply.array()?;
-        let mut events = Vec::new();
-        for entry in entries.get::<List<'_>>()?.iter() {
+        let Read { reply, head, count } = read(&stream, after, max)?;
+        let [_, entries] = reply.array()?;
+        let entries = entries.get::<List<'_>>()?;
+        let mut events = Vec::with_capacity(entries.len());
+        for entry in entries.iter() {
             events.push(event(&stream, entry)?);
         }
-        let last = last(&stream, head)?;
+        let last = head.last_with(events.last(), events.len() < count as usize);
         Ok(EventPage { events, last, bytes: reply.into_bytes() })
     }
 
@@ -74,7 +76,7 @@ impl Events for Redis {
         })?;
         let [length, first, head] = reply.get::<List<'_>>()?.array()?;
         let first = first.get::<Option<&str>>()?.map(|id| sequence(&stream, id)).transpose()?;
-        Ok(StreamState { length: length.get()?, first, last: last(&stream, head)? })
+        Ok(StreamState { length: length.get()?, first, last: Head::read(&stream, head)?.last })
     }
 
     fn trim(stream: String, keep: Retention) -> Result<u64, StoreError> {
@@ -146,20 +148,71 @@ impl Events for Redis {
     }
 }
 
-/// Up to `max` events behind a sequence, and the head: of one moment. Fewer are asked for when they are too large to travel together;
-/// answers also how many those were.
-fn read(stream: &str, after: u64, max: u32) -> Result<(Reply, u32), StoreError> {
-    let mut count = max;
-    loop {
-        let reply = redis::transaction(|commands| {
-            let from = format!("(0-{after}");
-            commands.command("XRANGE").arg(key(stream)).arg(&from).arg("+").arg("COUNT").arg(count);
-            commands.command("GET").arg(head(stream));
-        });
-        match reply {
-            Err(RedisError::TooLarge(_)) if count > 1 => count /= 4.min(count),
-            reply => return Ok((reply?, count)),
+/// What is known of a stream without looking at its events.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+struct Head {
+    /// The last sequence.
+    last: u64,
+    /// Bytes of the largest payload.
+    largest: u64,
+}
+
+impl Head {
+    fn read(stream: &str, value: Value<'_>) -> Result<Self, StoreError> {
+        let Some(text) = value.get::<Option<&str>>()? else { return Ok(Self::default()) };
+        let mut numbers = text.split(';').map(|number| number.parse().ok());
+        match (numbers.next(), numbers.next(), numbers.next(), numbers.next()) {
+            (Some(Some(last)), Some(Some(_)), Some(Some(largest)), None) => Ok(Self { last, largest }),
+            _ => Err(foreign("the head of the stream", stream)),
         }
+    }
+
+    /// The last sequence at the moment of events that were read right after this head, where `all` that follow were. Between the
+    /// two somebody may have appended: then the events know better.
+    fn last_with(self, event: Option<&Event>, all: bool) -> u64 {
+        match event {
+            Some(event) if all => event.sequence,
+            Some(event) => self.last.max(event.sequence),
+            None => self.last,
+        }
+    }
+}
+
+/// Events of a stream, read behind its head.
+struct Read {
+    /// The head, and the events.
+    reply: Reply,
+    head: Head,
+    /// How many were asked for.
+    count: u32,
+}
+
+/// Up to `max` events behind a sequence; fewer are asked for when they are too large to travel together.
+fn read(stream: &str, after: u64, max: u32) -> Result<Read, StoreError> {
+    let mut largest = sizes::STREAMS.with(|known| known.largest(stream));
+    loop {
+        let count = largest.map_or(max, |largest| sizes::fitting(largest, max));
+        let from = format!("(0-{after}");
+        let build = |commands: &mut Commands| {
+            commands.command("GET").arg(head(stream));
+            commands.command("XRANGE").arg(key(stream)).arg(&from).arg("+").arg("COUNT").arg(count);
+        };
+        // What may be too large goes a way where it disturbs nobody else.
+        let reply = if largest.is_some() { redis::run(build) } else { redis::transaction(build) };
+        let reply = match reply {
+            Err(RedisError::TooLarge(_)) if count > 1 => {
+                let head = redis::run(|commands| {
+                    commands.command("GET").arg(head(stream));
+                })?;
+                largest = Some(Head::read(stream, head.value()?)?.largest.max(sizes::PAGE_BYTES / u64::from(count)));
+                continue;
+            }
+            reply => reply?,
+        };
+        let [head, _] = reply.array()?;
+        let head = Head::read(stream, head)?;
+        sizes::STREAMS.with(|known| known.learn(stream, head.largest));
+        return Ok(Read { reply, head, count });
     }
 }
 
@@ -173,13 +226,6 @@ fn event(stream: &str, entry: Value<'_>) -> Result<Event, StoreError> {
 /// The sequence in an id.
 fn sequence(stream: &str, id: &str) -> Result<u64, StoreError> {
     id.strip_prefix("0-").and_then(|sequence| sequence.parse().ok()).ok_or_else(|| foreign("the stream", stream))
-}
-
-/// The last sequence, by the head.
-fn last(stream: &str, head: Value<'_>) -> Result<u64, StoreError> {
-    let Some(head) = head.get::<Option<&str>>()? else { return Ok(0) };
-    let last = head.split_once(';').and_then(|(sequence, _)| sequence.parse().ok());
-    last.ok_or_else(|| foreign("the head of the stream", stream))
 }
 
 /// Removes events up to a threshold; answers how many.
@@ -202,7 +248,7 @@ fn first_younger(stream: &str, age_ms: u64) -> Result<Option<u64>, StoreError> {
         commands.command("GET").arg(head(stream));
     })?;
     // Too old up to `old`, young enough from `young` on.
-    let (mut old, mut young) = (first, last(stream, reply.value()?)?.saturating_add(1));
+    let (mut old, mut young) = (first, Head::read(stream, reply.value()?)?.last.saturating_add(1));
     while young - old > 1 {
         let middle = old + (young - old) / 2;
         match probe(stream, &format!("0-{middle}"))?.1 {
@@ -258,8 +304,8 @@ impl Dump {
         let (before, mut after) = (self.events.len(), begin);
         let (last, more) = loop {
             let room = u32::try_from(self.max - self.events.len()).unwrap_or(u32::MAX);
-            let (reply, count) = read(stream, after, room.min(DUMP_EVENTS))?;
-            let [entries, head] = reply.array()?;
+            let Read { reply, head, count } = read(stream, after, room.min(DUMP_EVENTS))?;
+            let [_, entries] = reply.array()?;
             let entries = entries.get::<List<'_>>()?;
             for entry in entries.iter() {
                 let event = event(stream, entry)?;
@@ -271,7 +317,7 @@ impl Dump {
             }
             let more = entries.len() == count as usize;
             if !more || self.is_full() {
-                break (last(stream, head)?, more);
+                break (head.last_with(self.events[before..].last(), !more), more);
             }
         };
         let events = (self.events.len() - before) as u32;
@@ -341,6 +387,16 @@ mod tests {
         for bad in ["", "events-dump.3.7.", "events-list.3.0.", "events-dump.16.0.", "events-dump.3.x."] {
             assert!(matches!(start(Some(bad)), Err(StoreError::InvalidArgument(_))), "{bad}");
         }
+    }
+
+    #[test]
+    fn the_last_sequence_is_that_of_the_events_moment() {
+        let head = Head { last: 5, largest: 1 };
+        let event = |sequence| Event { sequence, time_ms: 1, payload: Span { offset: 0, length: 0 } };
+        // Nothing more, and one that came between head and events.
+        assert_eq!((head.last_with(None, true), head.last_with(Some(&event(6)), true)), (5, 6));
+        // A full page in the middle, and one that came between.
+        assert_eq!((head.last_with(Some(&event(3)), false), head.last_with(Some(&event(6)), false)), (5, 6));
     }
 
     #[test]

@@ -77,16 +77,12 @@ impl Index {
                 }
             })?;
             for (shard, value) in (place.shard..last).zip(reply.iter()) {
-                for name in value.get::<List<'_>>()?.iter() {
-                    if found.len() == max {
-                        let after = found.last().cloned().unwrap_or_default();
-                        return Ok((found, Some(Place { shard: self::shard(&after), after })));
-                    }
+                for name in value.get::<List<'_>>()?.iter().take(max - found.len()) {
                     found.push(name_of(name.get()?)?);
                 }
                 if found.len() == max {
-                    let after = found.last().cloned().unwrap_or_default();
                     // The shard may hold more behind the last name.
+                    let after = found.last().cloned().unwrap_or_default();
                     return Ok((found, Some(Place { shard, after })));
                 }
             }
@@ -128,7 +124,7 @@ impl Index {
                 commands.command("EXISTS").arg(self.entry(name));
             }
         })?;
-        let exists = reply.iter().map(|value| value.get::<bool>()).collect::<Result<Vec<_>, _>>()?;
+        let exists = reply.iter().map(redis::Value::get::<bool>).collect::<Result<Vec<_>, _>>()?;
         let mut exists = exists.into_iter();
         names.retain(|_| exists.next().unwrap_or(false));
         Ok(names)
@@ -164,7 +160,7 @@ impl Index {
                 .get::<List<'_>>()?
                 .iter()
                 .take((max - removed) as usize)
-                .map(|name| name.get())
+                .map(redis::Value::get)
                 .collect::<Result<_, _>>()?;
             if !names.is_empty() {
                 removed += self.sweep_shard(shard, &names)?;

@@ -20,7 +20,7 @@
 //! | `{l<n>}v:<name>` | string | locks: the token, `;`, the holder |
 //! | `{l<n>}t` | string | locks: the last token of the shard; stays for ever |
 //! | `{e<n>}v:<stream>` | stream | events: id `0-<sequence>`, one field: the time and the payload |
-//! | `{e<n>}h:<stream>` | string | events: the last sequence, `;`, the last time; stays for ever |
+//! | `{e<n>}h:<stream>` | string | events: last sequence, last time, size of the largest payload; stays for ever |
 //! | `{k<n>}v:<id>`, `{d<n>}v:<id>` | string | configurations and metadata: the value, and the full time to live in 16 digits behind it |
 //! | `{m<n>}v:<key>` | list | memories: a header with the counts, then the messages |
 //! | `{m<n>}f:<key>` | string | memories: the flush flag |
@@ -43,6 +43,7 @@ mod keys;
 mod locks;
 mod memory;
 mod server;
+mod sizes;
 mod ttl;
 mod walk;
 

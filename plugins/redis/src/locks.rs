@@ -3,7 +3,7 @@
 //! Tokens come from one counter for each shard, so that a name that is new gets a greater one than it had before it was
 //! forgotten.
 
-use compozy_sdk::redis;
+use compozy_sdk::redis::{self, List};
 use compozy_sdk::store::rules::{check_batch, check_key, check_page, check_short, check_ttl};
 use compozy_sdk::store::{
     Attempt, DumpedLock, HealthStatus, Lease, LockPage, LockState, Locks, Statistics, StoreError,
@@ -66,11 +66,10 @@ impl Locks for Redis {
 
     fn inspect(name: String) -> Result<Option<LockState>, StoreError> {
         check_key("name", &name)?;
-        let reply = redis::transaction(|commands| {
-            commands.command("GET").arg(key(&name));
-            commands.command("PTTL").arg(key(&name));
+        let reply = lua!("lock_inspect")?.invoke(|call| {
+            call.key(key(&name));
         })?;
-        let [lock, left] = reply.array()?;
+        let [lock, left] = reply.get::<List<'_>>()?.array()?;
         let Some(lock) = lock.get::<Option<&str>>()? else { return Ok(None) };
         Ok(Some(read(&name, lock, left.get()?)?))
     }

@@ -13,7 +13,7 @@ use compozy_sdk::store::{
 use crate::index::Index;
 use crate::keys::{Key, foreign, shard};
 use crate::ttl::lifetime;
-use crate::{Redis, lua, server};
+use crate::{Redis, lua, server, sizes};
 
 mod dump;
 
@@ -47,29 +47,27 @@ impl MemoryStore for Redis {
 
     fn read(key: String) -> Result<Messages, StoreError> {
         check_key("key", &key)?;
-        let reply = redis::run(|commands| {
+        // As a transaction, because nobody knows how large all of it is.
+        let reply = redis::transaction(|commands| {
             commands.command("LRANGE").arg(self::key(&key)).arg(0).arg(-1);
         })?;
-        let list = reply.get::<List<'_>>()?.iter().skip(1).map(|item| message(&key, item)).collect::<Result<_, _>>()?;
+        let items = reply.get::<List<'_>>()?.iter().skip(1);
+        let list = items.map(|item| message(&key, item)).collect::<Result<_, _>>()?;
         Ok(Messages { list, bytes: reply.into_bytes() })
     }
 
     fn page(key: String, offset: u64, limit: u32) -> Result<MessagePage, StoreError> {
         check_key("key", &key)?;
         check_page("limit", limit)?;
-        if offset == 0 {
-            // The header comes along.
-            let reply = redis::run(|commands| {
-                commands.command("LRANGE").arg(self::key(&key)).arg(0).arg(limit);
-            })?;
-            let mut items = reply.get::<List<'_>>()?.iter();
-            let total =
-                items.next().map_or(Ok(0), |header| Ok::<_, StoreError>(Header::read(&key, header.get()?)?.count))?;
-            let list = items.map(|item| message(&key, item)).collect::<Result<_, _>>()?;
-            return Ok(MessagePage { messages: Messages { list, bytes: reply.into_bytes() }, total });
-        }
-        let (header, list, reply) = range(&key, offset, limit)?;
-        let total = header.map_or(0, |header| header.count);
+        let fits = sizes::MEMORIES.with(|known| known.fits(&key, limit));
+        let (total, list, reply) = match (fits, offset) {
+            (true, 0) => first(&key, limit)?,
+            (true, _) => middle(&key, offset, limit)?,
+            (false, _) => {
+                let (header, list, reply) = range(&key, offset, limit)?;
+                (header.map_or(0, |header| header.count), list, reply)
+            }
+        };
         Ok(MessagePage { messages: Messages { list, bytes: reply.into_bytes() }, total })
     }
 
@@ -186,7 +184,7 @@ impl MemoryStore for Redis {
     }
 
     fn load(memories: Vec<DumpedMemory>, messages: Messages) -> Result<(), StoreError> {
-        dump::load(&memories, messages)
+        dump::load(&memories, &messages)
     }
 }
 
@@ -197,13 +195,17 @@ struct Header {
     tokens: u64,
     /// Messages that were removed before the first one.
     gone: u64,
+    /// Bytes of the largest message.
+    largest: u64,
 }
 
 impl Header {
     fn read(name: &str, text: &str) -> Result<Self, StoreError> {
         let mut numbers = text.split(';').map(|number| number.parse().ok());
-        match (numbers.next(), numbers.next(), numbers.next(), numbers.next()) {
-            (Some(Some(count)), Some(Some(tokens)), Some(Some(gone)), None) => Ok(Self { count, tokens, gone }),
+        match (numbers.next(), numbers.next(), numbers.next(), numbers.next(), numbers.next()) {
+            (Some(Some(count)), Some(Some(tokens)), Some(Some(gone)), Some(Some(largest)), None) => {
+                Ok(Self { count, tokens, gone, largest })
+            }
             _ => Err(foreign("the header of the memory", name)),
         }
     }
@@ -223,7 +225,48 @@ fn tokens_of(item: &[u8]) -> Option<(u32, u32)> {
     Some((digits as u32, str::from_utf8(&item[..digits]).ok()?.parse().ok()?))
 }
 
-/// Header and messages from the `offset`-th on, of one moment.
+/// Reads a header and remembers what it says of sizes.
+fn learn(name: &str, text: &str) -> Result<Header, StoreError> {
+    let header = Header::read(name, text)?;
+    sizes::MEMORIES.with(|known| known.learn(name, header.largest));
+    Ok(header)
+}
+
+/// How many messages there are, and some of them.
+type Slice = (u64, Vec<Message>, Reply);
+
+/// The first messages: the header comes along.
+fn first(name: &str, limit: u32) -> Result<Slice, StoreError> {
+    let reply = redis::run(|commands| {
+        commands.command("LRANGE").arg(key(name)).arg(0).arg(limit);
+    })?;
+    let mut items = reply.get::<List<'_>>()?.iter();
+    let total = match items.next() {
+        Some(header) => learn(name, header.get()?)?.count,
+        None => 0,
+    };
+    let list = items.map(|item| message(name, item)).collect::<Result<_, _>>()?;
+    Ok((total, list, reply))
+}
+
+/// Messages from the `offset`-th on.
+fn middle(name: &str, offset: u64, limit: u32) -> Result<Slice, StoreError> {
+    let first = offset.min(OFFSET_MAX) + 1;
+    let reply = lua!("memory_page")?.invoke(|call| {
+        call.key(key(name)).arg(first).arg(first + u64::from(limit) - 1);
+    })?;
+    let items = reply.get::<List<'_>>()?;
+    // The header is the last one.
+    let messages = items.len().saturating_sub(1);
+    let list = items.iter().take(messages).map(|item| message(name, item)).collect::<Result<_, _>>()?;
+    let total = match items.iter().nth(messages) {
+        Some(header) => learn(name, header.get()?)?.count,
+        None => 0,
+    };
+    Ok((total, list, reply))
+}
+
+/// Header and messages from the `offset`-th on, of one moment, as a transaction: they may be too large.
 fn range(name: &str, offset: u64, limit: u32) -> Result<(Option<Header>, Vec<Message>, Reply), StoreError> {
     let first = offset.min(OFFSET_MAX) + 1;
     let reply = redis::transaction(|commands| {
@@ -231,7 +274,7 @@ fn range(name: &str, offset: u64, limit: u32) -> Result<(Option<Header>, Vec<Mes
         commands.command("LRANGE").arg(key(name)).arg(first).arg(first + u64::from(limit) - 1);
     })?;
     let [header, items] = reply.array()?;
-    let header = header.get::<Option<&str>>()?.map(|header| Header::read(name, header)).transpose()?;
+    let header = header.get::<Option<&str>>()?.map(|header| learn(name, header)).transpose()?;
     let list = items.get::<List<'_>>()?.iter().map(|item| message(name, item)).collect::<Result<_, _>>()?;
     Ok((header, list, reply))
 }
@@ -300,9 +343,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_header_has_three_numbers() {
-        assert_eq!(Header::read("a", "3;70;12").unwrap(), Header { count: 3, tokens: 70, gone: 12 });
-        for bad in ["", "3;70", "3;70;12;1", "3;x;12", "-1;0;0"] {
+    fn a_header_has_four_numbers() {
+        assert_eq!(Header::read("a", "3;70;12;9").unwrap(), Header { count: 3, tokens: 70, gone: 12, largest: 9 });
+        for bad in ["", "3;70;12", "3;70;12;1;1", "3;x;12;1", "-1;0;0;0"] {
             assert!(matches!(Header::read("a", bad), Err(StoreError::Internal(_))), "{bad}");
         }
     }

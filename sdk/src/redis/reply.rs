@@ -70,7 +70,7 @@ impl Reply {
     ///
     /// That one.
     pub fn check(&self) -> Result<(), RedisError> {
-        self.iter().try_for_each(|value| value.check())
+        self.iter().try_for_each(Value::check)
     }
 
     /// The buffer that all texts lie in, to hand on as it is, with the spans of [`Value::span`].

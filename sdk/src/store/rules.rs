@@ -90,7 +90,6 @@ pub fn remaining(now: i64, expires: Option<i64>) -> Option<u64> {
 }
 
 /// What `ttl` answers for the `expires` of a live row, or for none.
-#[expect(clippy::option_option, reason = "the row may be missing, and its `expires` may be NULL")]
 pub fn lifetime(now: i64, row: Option<Option<i64>>) -> Lifetime {
     match row {
         None => Lifetime::Missing,

@@ -5,10 +5,10 @@ local stream = KEYS[1]
 local function less(a, b)
   return #a < #b or (#a == #b and a < b)
 end
-local last, time = '0', '0'
+local last, time, largest = '0', '0', 0
 local head = redis.call('GET', KEYS[2])
 if head then
-  last, time = string.match(head, '^(%d+);(%d+)$')
+  last, time, largest = string.match(head, '^(%d+);(%d+);(%d+)$')
 end
 local top = last
 
@@ -40,6 +40,7 @@ end
 for _, entry in ipairs(added) do
   redis.call('XADD', stream, entry[1], entry[2][1], entry[2][2])
   local sequence = string.sub(entry[1], 3)
+  largest = math.max(largest, #entry[2][2])
   if less(last, sequence) then
     last = sequence
   end
@@ -60,6 +61,6 @@ if redis.call('EXISTS', stream) == 0 then
 else
   redis.call('XSETID', stream, '0-' .. last)
 end
-redis.call('SET', KEYS[2], last .. ';' .. time)
+redis.call('SET', KEYS[2], last .. ';' .. time .. ';' .. largest)
 redis.call('ZADD', KEYS[3], 0, ARGV[1])
 return 1

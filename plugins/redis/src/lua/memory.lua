@@ -1,12 +1,12 @@
--- A memory is a list. Its first element is the header: how many messages follow, their tokens together, and how many were
--- removed before them, `;` between the numbers. A message is its tokens, `;` and its content.
+-- A memory is a list. Its first element is the header: how many messages follow, their tokens together, how many were removed
+-- before them, and the size of the largest that there ever was, `;` between the numbers. A message is its tokens, `;` and its content.
 -- KEYS: the memory, names, due.
 local memory, names, due = KEYS[1], KEYS[2], KEYS[3]
-local count, tokens, gone = 0, 0, 0
+local count, tokens, gone, largest = 0, 0, 0, 0
 local header = redis.call('LINDEX', memory, 0)
 if header then
-  count, tokens, gone = string.match(header, '^(%d+);(%d+);(%d+)$')
-  count, tokens, gone = tonumber(count), tonumber(tokens), tonumber(gone)
+  count, tokens, gone, largest = string.match(header, '^(%d+);(%d+);(%d+);(%d+)$')
+  count, tokens, gone, largest = tonumber(count), tonumber(tokens), tonumber(gone), tonumber(largest)
 end
 
 -- The tokens of the messages from one place to another.
@@ -34,6 +34,9 @@ end
 local function push(first, added)
   if first <= #ARGV then
     redis.call('RPUSH', memory, unpack(ARGV, first))
+    for i = first, #ARGV do
+      largest = math.max(largest, #ARGV[i])
+    end
     count = count + #ARGV - first + 1
     tokens = tokens + added
   end
@@ -70,7 +73,7 @@ local function close(name, mode, limit, ttl)
     redis.call('ZREM', due, name)
     return {0, '0'}
   end
-  local text = string.format('%.0f;%.0f;%.0f', count, tokens, gone)
+  local text = string.format('%.0f;%.0f;%.0f;%.0f', count, tokens, gone, largest)
   if number == 0 then
     redis.call('LSET', memory, 0, text)
   else

@@ -177,8 +177,11 @@ impl Page {
     }
 }
 
+/// What a memory and its flush flag have left.
+type Times = (Option<u64>, Option<u64>);
+
 /// The times that a memory and its flush flag have left; `None` when there is no memory.
-fn times(name: &str) -> Result<Option<(Option<u64>, Option<u64>)>, StoreError> {
+fn times(name: &str) -> Result<Option<Times>, StoreError> {
     let reply = redis::transaction(|commands| {
         commands.command("PTTL").arg(key(name));
         commands.command("PTTL").arg(FLAGS.entry(name));
@@ -229,10 +232,10 @@ fn take(name: &str, part: Option<Part>, max: u32) -> Result<Option<Taken>, Store
     Err(StoreError::Busy(format!("the memory `{name}` was trimmed {TRIES} times while it was read; try again")))
 }
 
-pub(super) fn load(memories: &[DumpedMemory], messages: Messages) -> Result<(), StoreError> {
+pub(super) fn load(memories: &[DumpedMemory], messages: &Messages) -> Result<(), StoreError> {
     check_batch(memories.len())?;
     check_batch(messages.list.len())?;
-    check_messages(&messages)?;
+    check_messages(messages)?;
     let mut parts = Vec::with_capacity(memories.len());
     let mut rest = messages.list.as_slice();
     for memory in memories {
