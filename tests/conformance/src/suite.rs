@@ -113,6 +113,7 @@ impl Suite {
             match role {
                 Role::Cache => rules::cache::run(&world, &mut run).await,
                 Role::Locks => rules::locks::run(&world, &mut run).await,
+                Role::Events => rules::events::run(&world, &mut run).await,
                 _ => {}
             }
         }

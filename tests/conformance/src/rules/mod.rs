@@ -8,6 +8,7 @@ use crate::script::{Script, Step, judge, judge_steps};
 use crate::suite::{Run, World};
 
 pub(crate) mod cache;
+pub(crate) mod events;
 pub(crate) mod locks;
 
 /// A rule that is a script: its name, and who writes it.

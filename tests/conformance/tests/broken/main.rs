@@ -35,7 +35,7 @@ async fn a_correct_backend_keeps_every_rule() {
     assert!(summary.passed() > 30, "{summary}");
 }
 
-const ROLES: &[Role] = &[Role::Cache, Role::Locks];
+const ROLES: &[Role] = &[Role::Cache, Role::Locks, Role::Events];
 
 /// Each fault with the rule that is meant for it.
 const FAULTS: &[(Fault, &str)] = &[
@@ -67,6 +67,15 @@ const FAULTS: &[(Fault, &str)] = &[
     (Fault::LoadForgetsTokens, "locks/token-grows-after-load"),
     (Fault::TtlOneMsLate, "locks/ttl-expires-for-every-operation"),
     (Fault::ForgetsOnReopen, "locks/token-grows-after-reopen"),
+    (Fault::SequenceGap, "events/sequence-has-no-gap"),
+    (Fault::AppendManyNotAtomic, "events/append-many-writes-all-or-nothing"),
+    (Fault::ReadIncludesAfter, "events/read-after-answers-in-order"),
+    (Fault::AgeOffByOne, "events/trim-keeps-events-by-age"),
+    (Fault::TrimmedStreamForgotten, "events/sequence-goes-on-after-trim"),
+    (Fault::LoadDoubles, "events/load-may-be-repeated"),
+    (Fault::LoadForgetsSequence, "events/load-keeps-sequences-of-trimmed-streams"),
+    (Fault::LikePrefix, "events/prefix-is-literal"),
+    (Fault::ForgetsOnReopen, "events/reopen-keeps-what-was-acknowledged"),
 ];
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -9,6 +9,7 @@ use compozy_runtime::Clock;
 use compozy_runtime::stores::{KeyPage, Lifetime, Span, StoreError, Stores};
 
 mod cache;
+mod events;
 mod locks;
 
 /// The largest value of these backends, in bytes.
@@ -48,6 +49,15 @@ pub(crate) enum Fault {
     RefreshAdds,
     AnyTokenHolds,
     LoadForgetsTokens,
+    // Of the events.
+    SequenceGap,
+    SequenceTwice,
+    AppendManyNotAtomic,
+    ReadIncludesAfter,
+    AgeOffByOne,
+    TrimmedStreamForgotten,
+    LoadDoubles,
+    LoadForgetsSequence,
 }
 
 /// Opens such backends.
@@ -62,6 +72,7 @@ pub(crate) struct Native {
     fault: Fault,
     cache: Mutex<cache::Slots>,
     locks: Mutex<locks::Table>,
+    events: Mutex<events::Streams>,
 }
 
 /// A handle of it.
@@ -77,7 +88,12 @@ impl Subject for Natives {
 #[async_trait]
 impl Backend for Opened {
     fn stores(&self) -> Stores {
-        Stores { cache: Some(self.0.clone()), locks: Some(self.0.clone()), ..Stores::default() }
+        Stores {
+            cache: Some(self.0.clone()),
+            locks: Some(self.0.clone()),
+            events: Some(self.0.clone()),
+            ..Stores::default()
+        }
     }
 
     async fn reopen(&mut self) -> Result<bool, String> {
@@ -90,7 +106,7 @@ impl Backend for Opened {
 
 impl Native {
     fn new(clock: Arc<ManualClock>, fault: Fault) -> Self {
-        Self { clock, fault, cache: Mutex::default(), locks: Mutex::default() }
+        Self { clock, fault, cache: Mutex::default(), locks: Mutex::default(), events: Mutex::default() }
     }
 
     pub(crate) fn has(&self, fault: Fault) -> bool {
