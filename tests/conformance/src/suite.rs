@@ -114,6 +114,7 @@ impl Suite {
                 Role::Cache => rules::cache::run(&world, &mut run).await,
                 Role::Locks => rules::locks::run(&world, &mut run).await,
                 Role::Events => rules::events::run(&world, &mut run).await,
+                Role::ConfigStore => rules::config::run(&world, &mut run).await,
                 _ => {}
             }
         }

@@ -16,6 +16,7 @@ use crate::suite::Options;
 use crate::time::Time;
 
 pub(crate) mod cache;
+pub(crate) mod config;
 pub(crate) mod events;
 pub(crate) mod locks;
 mod walk;

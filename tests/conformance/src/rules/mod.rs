@@ -8,6 +8,7 @@ use crate::script::{Script, Step, judge, judge_steps};
 use crate::suite::{Run, World};
 
 pub(crate) mod cache;
+pub(crate) mod config;
 pub(crate) mod events;
 pub(crate) mod locks;
 

@@ -35,7 +35,7 @@ async fn a_correct_backend_keeps_every_rule() {
     assert!(summary.passed() > 30, "{summary}");
 }
 
-const ROLES: &[Role] = &[Role::Cache, Role::Locks, Role::Events];
+const ROLES: &[Role] = &[Role::Cache, Role::Locks, Role::Events, Role::ConfigStore];
 
 /// Each fault with the rule that is meant for it.
 const FAULTS: &[(Fault, &str)] = &[
@@ -76,6 +76,15 @@ const FAULTS: &[(Fault, &str)] = &[
     (Fault::LoadForgetsSequence, "events/load-keeps-sequences-of-trimmed-streams"),
     (Fault::LikePrefix, "events/prefix-is-literal"),
     (Fault::ForgetsOnReopen, "events/reopen-keeps-what-was-acknowledged"),
+    (Fault::GetLeavesTtl, "config-store/get-resets-ttl"),
+    (Fault::PeekResetsTtl, "config-store/peek-leaves-ttl"),
+    (Fault::NamespacesMeet, "config-store/namespaces-never-meet"),
+    (Fault::LoadBeginsTtlAgain, "config-store/load-keeps-ttl"),
+    (Fault::TtlIgnored, "config-store/ttl-expires-for-every-operation"),
+    (Fault::MissingIsEmpty, "config-store/missing-is-not-empty"),
+    (Fault::LikePrefix, "config-store/prefix-is-literal"),
+    (Fault::ScanSkips, "config-store/list-returns-every-id"),
+    (Fault::ScanCursorIsACount, "config-store/list-is-stable-under-writes"),
 ];
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

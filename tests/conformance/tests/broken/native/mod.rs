@@ -9,6 +9,7 @@ use compozy_runtime::Clock;
 use compozy_runtime::stores::{KeyPage, Lifetime, Span, StoreError, Stores};
 
 mod cache;
+mod config;
 mod events;
 mod locks;
 
@@ -58,6 +59,11 @@ pub(crate) enum Fault {
     TrimmedStreamForgotten,
     LoadDoubles,
     LoadForgetsSequence,
+    // Of the configuration store.
+    GetLeavesTtl,
+    PeekResetsTtl,
+    NamespacesMeet,
+    LoadBeginsTtlAgain,
 }
 
 /// Opens such backends.
@@ -73,6 +79,7 @@ pub(crate) struct Native {
     cache: Mutex<cache::Slots>,
     locks: Mutex<locks::Table>,
     events: Mutex<events::Streams>,
+    config: Mutex<config::Slots>,
 }
 
 /// A handle of it.
@@ -92,6 +99,7 @@ impl Backend for Opened {
             cache: Some(self.0.clone()),
             locks: Some(self.0.clone()),
             events: Some(self.0.clone()),
+            config: Some(self.0.clone()),
             ..Stores::default()
         }
     }
@@ -106,7 +114,14 @@ impl Backend for Opened {
 
 impl Native {
     fn new(clock: Arc<ManualClock>, fault: Fault) -> Self {
-        Self { clock, fault, cache: Mutex::default(), locks: Mutex::default(), events: Mutex::default() }
+        Self {
+            clock,
+            fault,
+            cache: Mutex::default(),
+            locks: Mutex::default(),
+            events: Mutex::default(),
+            config: Mutex::default(),
+        }
     }
 
     pub(crate) fn has(&self, fault: Fault) -> bool {
