@@ -115,7 +115,8 @@ impl Suite {
                 Role::Locks => rules::locks::run(&world, &mut run).await,
                 Role::Events => rules::events::run(&world, &mut run).await,
                 Role::ConfigStore => rules::config::run(&world, &mut run).await,
-                _ => {}
+                Role::MemoryStore => rules::memory::run(&world, &mut run).await,
+                Role::Executor => {}
             }
         }
         Ok(run.summary)

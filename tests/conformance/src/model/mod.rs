@@ -19,6 +19,7 @@ pub(crate) mod cache;
 pub(crate) mod config;
 pub(crate) mod events;
 pub(crate) mod locks;
+pub(crate) mod memory;
 mod walk;
 
 pub(crate) use walk::Walk;

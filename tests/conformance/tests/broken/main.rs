@@ -35,7 +35,7 @@ async fn a_correct_backend_keeps_every_rule() {
     assert!(summary.passed() > 30, "{summary}");
 }
 
-const ROLES: &[Role] = &[Role::Cache, Role::Locks, Role::Events, Role::ConfigStore];
+const ROLES: &[Role] = &Role::STORES;
 
 /// Each fault with the rule that is meant for it.
 const FAULTS: &[(Fault, &str)] = &[
@@ -85,6 +85,20 @@ const FAULTS: &[(Fault, &str)] = &[
     (Fault::LikePrefix, "config-store/prefix-is-literal"),
     (Fault::ScanSkips, "config-store/list-returns-every-id"),
     (Fault::ScanCursorIsACount, "config-store/list-is-stable-under-writes"),
+    (Fault::CountersDrift, "memory-store/counts-are-exact"),
+    (Fault::TrimKeepsOneTooMany, "memory-store/trim-keeps-the-last-tokens"),
+    (Fault::TtlOutlivesMessages, "memory-store/ttl-ends-with-the-last-message"),
+    (Fault::TotalOfPage, "memory-store/page-answers-slice-and-total"),
+    (Fault::ClearLeavesFlag, "memory-store/clear-takes-all"),
+    (Fault::MarkRenewsFlag, "memory-store/flush-flag-holds-for-thirty-minutes"),
+    (Fault::FlagOfAnHour, "memory-store/flush-flag-holds-for-thirty-minutes"),
+    (Fault::DumpForgetsFlags, "memory-store/load-keeps-flush-flags"),
+    (Fault::LoadDropsTtl, "memory-store/load-keeps-ttl"),
+    (Fault::LoadDoubles, "memory-store/load-may-be-repeated"),
+    (Fault::TtlIgnored, "memory-store/ttl-expires-for-every-operation"),
+    (Fault::LikePrefix, "memory-store/prefix-is-literal"),
+    (Fault::ScanSkips, "memory-store/list-returns-every-memory"),
+    (Fault::ScanCursorIsACount, "memory-store/list-is-stable-under-writes"),
 ];
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

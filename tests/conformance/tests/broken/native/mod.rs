@@ -12,6 +12,7 @@ mod cache;
 mod config;
 mod events;
 mod locks;
+mod memory;
 
 /// The largest value of these backends, in bytes.
 pub(crate) const VALUE_BYTES_MAX: usize = 2 * 1024 * 1024;
@@ -64,6 +65,17 @@ pub(crate) enum Fault {
     PeekResetsTtl,
     NamespacesMeet,
     LoadBeginsTtlAgain,
+    // Of the memory store.
+    CountersDrift,
+    TrimKeepsOneTooMany,
+    TrimInTwoSteps,
+    TtlOutlivesMessages,
+    LostAppend,
+    TotalOfPage,
+    ClearLeavesFlag,
+    MarkRenewsFlag,
+    FlagOfAnHour,
+    DumpForgetsFlags,
 }
 
 /// Opens such backends.
@@ -80,6 +92,7 @@ pub(crate) struct Native {
     locks: Mutex<locks::Table>,
     events: Mutex<events::Streams>,
     config: Mutex<config::Slots>,
+    memory: Mutex<memory::Memories>,
 }
 
 /// A handle of it.
@@ -100,7 +113,7 @@ impl Backend for Opened {
             locks: Some(self.0.clone()),
             events: Some(self.0.clone()),
             config: Some(self.0.clone()),
-            ..Stores::default()
+            memory: Some(self.0.clone()),
         }
     }
 
@@ -121,6 +134,7 @@ impl Native {
             locks: Mutex::default(),
             events: Mutex::default(),
             config: Mutex::default(),
+            memory: Mutex::default(),
         }
     }
 
