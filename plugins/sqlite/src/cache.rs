@@ -3,19 +3,42 @@
 use std::cell::OnceCell;
 use std::fmt::Write as _;
 
-use compozy_sdk::sql::{self, Bind, Params, SqlError, Statement, statement};
+use compozy_sdk::sql::{self, Bind, Params, SqlError, Statement, ToSql, statement};
 use compozy_sdk::store::{
-    Cache, Condition, DumpPage, Dumped, Entry, Found, HealthStatus, KeyPage, Lifetime, StoreError, Values, slice,
+    Assignment, Cache, Condition, DumpPage, Dumped, Entry, Found, HealthStatus, KeyPage, Lifetime, Statistics,
+    StoreError, Values, slice,
 };
 
-use crate::common::{
-    BATCH_ITEMS_MAX, Range, SWEEP_ROWS, check_batch, check_key, check_page, check_ttl, check_value, expires, key,
-    key_page, lifetime, now, plan_page, remaining, sweep_now,
+use crate::arguments::{
+    BATCH_ITEMS_MAX, check_batch, check_key, check_page, check_ttl, check_value, check_written, expires, lifetime, now,
+    remaining,
 };
+use crate::bulk::{Bulk, Insert};
+use crate::page::{Call, PagePlan, key};
+use crate::report::{self, COUNTED_MAX};
 use crate::{Sqlite, schema};
 
 /// How often an increment that another write overtook is tried again.
 const INCREMENT_TRIES: usize = 8;
+const SCAN: Call = Call("cache.scan:");
+const DUMP: Call = Call("cache.dump:");
+
+thread_local! {
+    static SET_MANY: Bulk = const { Bulk::new(Insert {
+        into: "INSERT INTO cache (value, key, expires, version) VALUES",
+        row: "($1, $2, ?1, random() & 9223372036854775807)",
+        end: "ON CONFLICT (key) DO UPDATE SET value = excluded.value, version = excluded.version, expires = excluded.expires",
+        shared: 1,
+        own: 2,
+    }) };
+    static LOAD: Bulk = const { Bulk::new(Insert {
+        into: "INSERT INTO cache (value, key, expires, version) VALUES",
+        row: "($1, $2, $3, $4)",
+        end: "ON CONFLICT (key) DO UPDATE SET value = excluded.value, version = excluded.version, expires = excluded.expires",
+        shared: 0,
+        own: 4,
+    }) };
+}
 
 impl Cache for Sqlite {
     fn get(key: String) -> Result<Option<Entry>, StoreError> {
@@ -79,8 +102,42 @@ impl Cache for Sqlite {
             .query((value, key.as_bytes(), expires, now, version.cast_signed()))?,
         };
         let version = rows.first().map(|row| row.get::<i64>(0)).transpose()?;
-        sweep(now)?;
         Ok(version.map(i64::cast_unsigned))
+    }
+
+    fn set_many(entries: Vec<Assignment>, bytes: Vec<u8>, ttl_ms: Option<u64>) -> Result<(), StoreError> {
+        check_written("entries", entries.len())?;
+        let mut rows = Vec::with_capacity(entries.len());
+        for entry in &entries {
+            check_key("key", &entry.key)?;
+            let value = slice(&bytes, entry.value)?;
+            check_value(value.len())?;
+            rows.push((value, entry.key.as_bytes()));
+        }
+        let ttl = check_ttl(ttl_ms)?;
+        schema::ready()?;
+        let expires = expires(now(), ttl);
+        let length = |(value, key): &(&[u8], &[u8])| value.len() + key.len();
+        let write = || {
+            SET_MANY.with(|bulk| {
+                bulk.write(
+                    &rows,
+                    length,
+                    |params| expires.add_to(params),
+                    |(value, key), params| {
+                        params.blob(value);
+                        params.blob(key);
+                    },
+                )
+            })
+        };
+        // One statement is atomic by itself.
+        if Bulk::statements(&rows, length) == 1 {
+            write()?
+        } else {
+            sql::transaction(write)?
+        };
+        Ok(())
     }
 
     fn delete(key: String) -> Result<bool, StoreError> {
@@ -121,7 +178,6 @@ impl Cache for Sqlite {
         for _ in 0..INCREMENT_TRIES {
             let now = now();
             if let Some(sum) = add(&key, delta, expires(now, ttl), now)? {
-                sweep(now)?;
                 return Ok(sum);
             }
             explain(&key, delta, now)?;
@@ -133,21 +189,41 @@ impl Cache for Sqlite {
 
     fn scan(prefix: String, cursor: Option<String>, max: u32) -> Result<KeyPage, StoreError> {
         check_page("max", max)?;
-        let range = Range::new(&prefix, cursor.as_deref())?;
+        let range = SCAN.range(&prefix, cursor.as_deref())?;
         schema::ready()?;
         let read = statement!(
             "SELECT key FROM cache WHERE key >= ?1 AND key < ?2 AND (expires IS NULL OR expires > ?3) ORDER BY key LIMIT ?4"
         )?;
-        key_page(&read.query((&range.lower, &range.upper, now(), max + 1))?, max)
+        range.keys(&read.query((&range.lower, &range.upper, now(), max + 1))?, max)
     }
 
     fn health() -> Result<HealthStatus, StoreError> {
-        schema::health()
+        report::health()
+    }
+
+    fn stats() -> Result<Statistics, StoreError> {
+        schema::ready()?;
+        let count = statement!("SELECT count(*) FROM (SELECT 1 FROM cache LIMIT ?1)")?;
+        report::statistics(count.query_row((COUNTED_MAX + 1,), report::counted)?.flatten(), Vec::new())
+    }
+
+    fn sweep(max: u32) -> Result<u32, StoreError> {
+        check_page("max", max)?;
+        schema::ready()?;
+        let now = now();
+        // Looked at first: a sweep that finds nothing must not wait for the writers.
+        if statement!("SELECT 1 FROM cache WHERE expires <= ?1 LIMIT 1")?.query((now,))?.is_empty() {
+            return Ok(0);
+        }
+        let remove = statement!(
+            "DELETE FROM cache WHERE rowid IN (SELECT rowid FROM cache WHERE expires <= ?1 ORDER BY expires LIMIT ?2)"
+        )?;
+        Ok(remove.execute((now, max))? as u32)
     }
 
     fn dump(cursor: Option<String>, max: u32) -> Result<DumpPage, StoreError> {
         check_page("max", max)?;
-        let range = Range::new("", cursor.as_deref())?;
+        let range = DUMP.range("", cursor.as_deref())?;
         schema::ready()?;
         let now = now();
         let sizes = statement!(
@@ -155,7 +231,7 @@ impl Cache for Sqlite {
              WHERE key >= ?1 AND key < ?2 AND (expires IS NULL OR expires > ?3) ORDER BY key LIMIT ?4"
         )?
         .query((&range.lower, &range.upper, now, max + 1))?;
-        let Some(page) = plan_page(&sizes, max)? else {
+        let Some(page) = PagePlan::new(&sizes, max)? else {
             return Ok(DumpPage { entries: Vec::new(), bytes: Vec::new(), next: None });
         };
         let rows = statement!(
@@ -169,7 +245,7 @@ impl Cache for Sqlite {
             let ttl_ms = remaining(now, row.get(3)?);
             entries.push(Dumped { key: key(row, 0)?, value: row.span(1)?, version, ttl_ms });
         }
-        let next = page.next(entries.len(), entries.last().map(|entry| entry.key.as_str()));
+        let next = page.next(&range, entries.len(), entries.last().map(|entry| entry.key.as_str()));
         Ok(DumpPage { entries, bytes: rows.into_bytes(), next })
     }
 
@@ -184,16 +260,22 @@ impl Cache for Sqlite {
         }
         schema::ready()?;
         let now = now();
-        let write = statement!(
-            "INSERT INTO cache (value, key, expires, version) VALUES (?1, ?2, ?3, ?4)
-             ON CONFLICT (key) DO UPDATE SET value = excluded.value, version = excluded.version, expires = excluded.expires"
-        )?;
-        sql::transaction(|| {
-            for (value, key, ttl, version) in rows {
-                write.execute((value, key, expires(now, ttl), version))?;
-            }
-            Ok(())
-        })
+        let write = || {
+            LOAD.with(|bulk| {
+                bulk.write(
+                    &rows,
+                    |(value, key, ..)| value.len() + key.len(),
+                    |_| (),
+                    |(value, key, ttl, version), params| {
+                        params.blob(value);
+                        params.blob(key);
+                        expires(now, *ttl).add_to(params);
+                        params.integer(*version);
+                    },
+                )
+            })
+        };
+        if rows.is_empty() { Ok(()) } else { sql::transaction(write).map(drop).map_err(StoreError::from) }
     }
 }
 
@@ -241,17 +323,6 @@ fn decimal(value: &[u8]) -> Option<i64> {
     let text = str::from_utf8(value).ok()?;
     let number: i64 = text.parse().ok()?;
     (number.to_string() == text).then_some(number)
-}
-
-/// Gives back the room of a few expired rows, now and then.
-fn sweep(now: i64) -> Result<(), StoreError> {
-    if sweep_now() {
-        statement!(
-            "DELETE FROM cache WHERE rowid IN (SELECT rowid FROM cache WHERE expires <= ?1 ORDER BY expires LIMIT ?2)"
-        )?
-        .execute((now, SWEEP_ROWS))?;
-    }
-    Ok(())
 }
 
 /// The parameters of `many`: the time, the keys, and NULL for the places that are left.

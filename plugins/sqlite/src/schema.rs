@@ -2,17 +2,18 @@
 
 use std::cell::Cell;
 
-use compozy_sdk::sql::{self, SqlError, statement};
-use compozy_sdk::store::{HealthStatus, StoreError};
+use compozy_sdk::sql::{self, statement};
+use compozy_sdk::store::StoreError;
 
 /// The version that this plugin writes. Migrations from older ones are the scripts of `MIGRATIONS` in order.
-const VERSION: usize = MIGRATIONS.len();
+pub(crate) const VERSION: usize = MIGRATIONS.len();
 
 /// Script N takes a database from version N to version N + 1. Never change one that was released; add the next.
 ///
 /// `expires` is in milliseconds since 1970, NULL for a row that is kept. The partial indexes hold only rows that can expire.
 /// Tables with large values keep SQLite's rowid: a tree that is ordered by key would carry the values in its inner nodes.
-const MIGRATIONS: &[&str] = &["
+const MIGRATIONS: &[&str] = &[
+    "
 CREATE TABLE cache (
     key BLOB NOT NULL UNIQUE,
     value BLOB NOT NULL,
@@ -55,7 +56,48 @@ CREATE TABLE flush (
     expires INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX flush_expires ON flush (expires);
-"];
+",
+    "
+CREATE TABLE lock (
+    name BLOB NOT NULL PRIMARY KEY,
+    token INTEGER NOT NULL,
+    holder BLOB NOT NULL,
+    expires INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+CREATE INDEX lock_expires ON lock (expires);
+
+-- The greatest token that was ever given to any name. One row; it outlives all locks.
+CREATE TABLE fence (id INTEGER PRIMARY KEY CHECK (id = 1), token INTEGER NOT NULL) STRICT;
+INSERT INTO fence (id, token) VALUES (1, 0);
+-- So taking a lock is one statement, and no way of writing a lock can forget it.
+CREATE TRIGGER lock_taken AFTER INSERT ON lock BEGIN
+    UPDATE fence SET token = max(token, NEW.token);
+END;
+CREATE TRIGGER lock_taken_over AFTER UPDATE OF token ON lock BEGIN
+    UPDATE fence SET token = max(token, NEW.token);
+END;
+
+-- A stream's row changes when it is trimmed or loaded, not when events are appended: the last event is found by its index.
+-- Events before `floor` are trimmed, though their rows may wait to be removed. `last` and `time` are at least those of the
+-- last event that was trimmed. `missing`: how many numbers from `floor` to the last one have no event.
+CREATE TABLE stream (
+    id INTEGER PRIMARY KEY,
+    name BLOB NOT NULL UNIQUE,
+    floor INTEGER NOT NULL DEFAULT 1,
+    last INTEGER NOT NULL DEFAULT 0,
+    time INTEGER NOT NULL DEFAULT 0,
+    missing INTEGER NOT NULL DEFAULT 0
+) STRICT;
+
+CREATE TABLE event (
+    stream INTEGER NOT NULL,
+    sequence INTEGER NOT NULL,
+    time INTEGER NOT NULL,
+    payload BLOB NOT NULL,
+    PRIMARY KEY (stream, sequence)
+) STRICT, WITHOUT ROWID;
+",
+];
 
 thread_local! {
     static READY: Cell<bool> = const { Cell::new(false) };
@@ -91,13 +133,4 @@ fn migrate() -> Result<(), StoreError> {
 fn current() -> Result<usize, StoreError> {
     let version = statement!("PRAGMA user_version")?.query_row((), |row| row.get::<u32>(0))?;
     Ok(version.unwrap_or(0) as usize)
-}
-
-/// Answers when the database can be read.
-pub(crate) fn health() -> Result<HealthStatus, StoreError> {
-    ready()?;
-    let read = statement!("SELECT sqlite_version(), (SELECT count(*) FROM sqlite_schema)")?;
-    let version = read.query_row((), |row| row.get::<String>(0))?;
-    let version = version.ok_or_else(|| SqlError::Invalid("SQLite does not tell its version".into()))?;
-    Ok(HealthStatus { detail: format!("SQLite {version}, WAL, schema version {VERSION}") })
 }

@@ -19,7 +19,7 @@ struct Options {
     json: bool,
     /// Only the measure of this name, for example to profile it.
     only: Option<String>,
-    /// The folder that holds `plugins/` and `tests/guests/`, with their components built.
+    /// The folder that holds `plugins/`, `tests/guests/` and `examples/`, with their components built.
     root: PathBuf,
     /// For databases and compiled code; on the disk that is to be measured.
     scratch: PathBuf,

@@ -37,7 +37,7 @@ impl Bench<'_> {
     pub(crate) async fn all(&self) -> Result<(), String> {
         let Self { root, scratch, print, .. } = *self;
         let echo = component(&root.join("tests/guests/echo/echo.wasm"))?;
-        let memory_cache = component(&root.join("tests/guests/memory-cache/memory-cache.wasm"))?;
+        let memory_cache = component(&root.join("examples/memory-cache/memory-cache.wasm"))?;
         let runtime = open(root, scratch).await?;
         if self.wants("compile") {
             compile(&echo, print).await?;
@@ -100,7 +100,7 @@ async fn open(root: &Path, scratch: &Path) -> Result<Arc<Runtime>, String> {
         plugin_dirs: vec![
             root.join("plugins/sqlite"),
             root.join("tests/guests/echo"),
-            root.join("tests/guests/memory-cache"),
+            root.join("examples/memory-cache"),
         ],
         policies: BTreeMap::from([("sqlite".to_owned(), sql)]),
         stores: StoreSelection { cache: Some("sqlite".to_owned()), ..StoreSelection::none() },

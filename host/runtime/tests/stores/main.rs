@@ -6,5 +6,11 @@
 
 mod cache;
 mod config;
+mod events;
+mod locks;
 mod memory;
+mod migration;
+mod moving;
+mod plans;
 mod support;
+mod sweeping;

@@ -1,6 +1,6 @@
 //! The role `memory-store`.
 
-use compozy_runtime::stores::{Counts, Lifetime, Message, Messages, Span};
+use compozy_runtime::stores::{Counts, Keep, Lifetime, Message, Messages, Span};
 
 use crate::support::{Host, assert_invalid, assert_too_large, contents, messages, ms, odd_keys};
 
@@ -20,21 +20,21 @@ async fn counts_are_exact_after_every_change() {
     let abc = messages(&[("a", 1), ("", 20), ("c", u32::MAX)]);
     let max = u64::from(u32::MAX);
     assert_eq!(pair(memory.append("m", &abc, None, None).await.unwrap()), (3, 21 + max));
-    assert_eq!(pair(memory.append("m", &abc, None, Some(4)).await.unwrap()), (4, 21 + 2 * max));
+    assert_eq!(pair(memory.append("m", &abc, None, Some(Keep::Messages(4))).await.unwrap()), (4, 21 + 2 * max));
     assert_eq!(
         contents(&memory.read("m").await.unwrap()),
         owned(&[("c", u32::MAX), ("a", 1), ("", 20), ("c", u32::MAX)])
     );
-    assert_eq!(pair(memory.trim("m", 2).await.unwrap()), (2, 20 + max));
-    assert_eq!(pair(memory.trim("m", 5).await.unwrap()), (2, 20 + max), "fewer than that are there");
+    assert_eq!(pair(memory.trim("m", Keep::Messages(2)).await.unwrap()), (2, 20 + max));
+    assert_eq!(pair(memory.trim("m", Keep::Messages(5)).await.unwrap()), (2, 20 + max), "fewer than that are there");
     assert_eq!(pair(memory.replace("m", &messages(&[("x", 7)]), None).await.unwrap()), (1, 7));
-    assert_eq!(pair(memory.append("m", &abc, None, Some(2)).await.unwrap()), (2, 20 + max));
+    assert_eq!(pair(memory.append("m", &abc, None, Some(Keep::Messages(2))).await.unwrap()), (2, 20 + max));
     assert_eq!(pair(memory.count("m").await.unwrap()), (2, 20 + max));
-    assert_eq!(pair(memory.append("m", &abc, None, Some(0)).await.unwrap()), (0, 0));
+    assert_eq!(pair(memory.append("m", &abc, None, Some(Keep::Messages(0))).await.unwrap()), (0, 0));
     assert!(memory.read("m").await.unwrap().list.is_empty());
     assert!(memory.list("", None, 10).await.unwrap().keys.is_empty(), "a memory without messages is none");
     memory.append("m", &abc, None, None).await.unwrap();
-    assert_eq!(pair(memory.trim("m", 0).await.unwrap()), (0, 0));
+    assert_eq!(pair(memory.trim("m", Keep::Messages(0)).await.unwrap()), (0, 0));
     assert_eq!(pair(memory.replace("m", &messages(&[]), None).await.unwrap()), (0, 0));
     assert!(!memory.clear("m").await.unwrap());
 }
@@ -54,7 +54,7 @@ async fn an_expired_memory_begins_with_nothing() {
     assert!(matches!(memory.ttl("m").await.unwrap(), Lifetime::Missing));
     assert!(!memory.expire("m", None).await.unwrap());
     assert!(memory.list("", None, 10).await.unwrap().keys.is_empty());
-    assert_eq!(pair(memory.trim("m", 1).await.unwrap()), (0, 0));
+    assert_eq!(pair(memory.trim("m", Keep::Messages(1)).await.unwrap()), (0, 0));
     assert!(!memory.clear("m").await.unwrap());
     assert_eq!(pair(memory.append("m", &messages(&[("d", 4)]), None, None).await.unwrap()), (1, 4));
     assert!(matches!(memory.ttl("m").await.unwrap(), Lifetime::Unlimited), "the old time to live is gone too");
@@ -70,7 +70,7 @@ async fn pages_tell_the_total_of_the_same_moment() {
     let memory = host.memory();
     let names: Vec<String> = (0..25).map(|number| format!("m{number}")).collect();
     let all: Vec<(&str, u32)> = names.iter().map(|name| (name.as_str(), 1)).collect();
-    memory.append("m", &messages(&all), None, Some(20)).await.unwrap();
+    memory.append("m", &messages(&all), None, Some(Keep::Messages(20))).await.unwrap();
     for (offset, limit, expected) in
         [(0, 5, 5..10), (5, 1_000, 10..25), (19, 2, 24..25), (20, 1, 0..0), (u64::MAX, 1, 0..0)]
     {
@@ -120,6 +120,20 @@ async fn arguments_are_checked() {
     let beyond = Messages { list: vec![Message { span: Span { offset: 1, length: 1 }, tokens: 0 }], bytes: vec![0] };
     assert_invalid(memory.append("m", &beyond, None, None).await, "past the end");
     assert_eq!(pair(memory.count("m").await.unwrap()), (0, 0), "nothing was written");
+}
+
+#[tokio::test]
+async fn a_message_of_the_largest_size_comes_back() {
+    let host = Host::new().await;
+    let large = "x".repeat(16 * 1024 * 1024);
+    for _ in 0..2 {
+        host.memory().append("m", &messages(&[(&large, 1)]), None, None).await.unwrap();
+        let page = host.memory().page("m", 0, 1).await.unwrap();
+        assert!(page.messages.bytes == large.as_bytes());
+    }
+    let page = host.memory().dump(None, 1_000).await.unwrap();
+    assert_eq!((page.messages.list.len(), page.next.is_some()), (1, true), "it travels alone");
+    host.memory().load(&page.memories, &page.messages).await.unwrap();
 }
 
 #[tokio::test]

@@ -6,70 +6,57 @@
 
 use compozy_sdk::sql::{self, Row, SqlError, statement};
 use compozy_sdk::store::{
-    Counts, HealthStatus, KeyPage, Lifetime, MemoryStore, Message, MessagePage, Messages, StoreError, slice,
+    Counts, DumpedMemory, HealthStatus, Keep, KeyPage, Lifetime, MemoryPage, MemoryStore, Message, MessagePage,
+    Messages, Statistics, StoreError, slice,
 };
 
-use crate::common::{
-    BATCH_ITEMS_MAX, Range, SWEEP_ROWS, check_batch, check_key, check_page, check_ttl, check_value, expires, key_page,
-    lifetime, now, sweep_now,
+use crate::arguments::{
+    check_batch, check_key, check_page, check_ttl, check_value, check_written, expires, lifetime, now,
 };
+use crate::page::Call;
+use crate::report::{self, COUNTED_MAX};
 use crate::{Sqlite, schema};
+
+mod head;
+mod moving;
+mod sweep;
+
+use head::{Content, append, discard_expired, find};
 
 /// How long a flush flag holds: 30 minutes.
 const FLUSH_PENDING_MS: i64 = 30 * 60 * 1_000;
-/// How many messages of an expired memory one sweep removes.
-const SWEEP_MESSAGES: u32 = 256;
 /// Offsets beyond this are as good as this: no memory has so many messages.
 const OFFSET_MAX: u64 = 1 << 53;
-
-/// The row of a memory.
-#[derive(Clone, Copy)]
-struct Head {
-    id: i64,
-    /// The number of the oldest message.
-    first: i64,
-    /// The number that the next message will get.
-    next: i64,
-    tokens: u64,
-    expires: Option<i64>,
-}
-
-impl Head {
-    fn counts(self) -> Counts {
-        Counts { messages: self.next.abs_diff(self.first), tokens: self.tokens }
-    }
-}
+/// The counts of a memory that is missing.
+const NONE: Counts = Counts { messages: 0, tokens: 0 };
+const LIST: Call = Call("memory.list:");
 
 impl MemoryStore for Sqlite {
-    fn append(
-        key: String,
-        messages: Messages,
-        ttl_ms: Option<u64>,
-        keep_last: Option<u32>,
-    ) -> Result<Counts, StoreError> {
+    fn append(key: String, messages: Messages, ttl_ms: Option<u64>, keep: Option<Keep>) -> Result<Counts, StoreError> {
         check_key("key", &key)?;
-        if messages.list.is_empty() {
-            return Err(StoreError::InvalidArgument(format!(
-                "there are no messages to append; give 1 to {BATCH_ITEMS_MAX}"
-            )));
-        }
+        check_written("messages", messages.list.len())?;
         let contents = contents(&messages)?;
         let ttl = check_ttl(ttl_ms)?;
         schema::ready()?;
         let now = now();
         sql::transaction(|| {
-            let mut head = open(&key, now)?;
             // What would be trimmed away at once is not written at all.
-            let skipped = contents.len().saturating_sub(keep_last.map_or(usize::MAX, |keep| keep as usize));
-            write(&mut head, &contents[skipped..])?;
-            if let Some(keep) = keep_last {
-                trim(&mut head, keep)?;
+            let skipped = match keep {
+                Some(Keep::Messages(messages)) => contents.len().saturating_sub(messages as usize),
+                _ => 0,
+            };
+            let written = &contents[skipped..];
+            let head = if written.is_empty() {
+                find(&key, now)?
+            } else {
+                Some(append(&key, written, expires(now, ttl), now)?)
+            };
+            let Some(mut head) = head else { return Ok(NONE) };
+            if let Some(keep) = keep
+                && head.trim(keep)?
+            {
+                head.store()?;
             }
-            if ttl.is_some() {
-                head.expires = expires(now, ttl);
-            }
-            close(head)?;
-            sweep(now)?;
             Ok(head.counts())
         })
     }
@@ -115,7 +102,7 @@ impl MemoryStore for Sqlite {
             statement!("SELECT next - first, tokens FROM memory WHERE key = ?1 AND (expires IS NULL OR expires > ?2)")?;
         let counts =
             read.query_row((key.as_bytes(), now()), |row| Ok(Counts { messages: row.get(0)?, tokens: row.get(1)? }))?;
-        Ok(counts.unwrap_or(Counts { messages: 0, tokens: 0 }))
+        Ok(counts.unwrap_or(NONE))
     }
 
     fn replace(key: String, messages: Messages, ttl_ms: Option<u64>) -> Result<Counts, StoreError> {
@@ -125,26 +112,28 @@ impl MemoryStore for Sqlite {
         schema::ready()?;
         let now = now();
         sql::transaction(|| {
-            let mut head = open(&key, now)?;
-            trim(&mut head, 0)?;
-            write(&mut head, &contents)?;
-            if ttl.is_some() {
-                head.expires = expires(now, ttl);
-            }
-            close(head)?;
-            sweep(now)?;
+            let Some(mut head) = find(&key, now)? else {
+                discard_expired(&key, now)?;
+                let empty = contents.is_empty();
+                return if empty { Ok(NONE) } else { Ok(append(&key, &contents, expires(now, ttl), now)?.counts()) };
+            };
+            head.cut(head.next)?;
+            head.push(&contents)?;
+            head.expires = expires(now, ttl).or(head.expires);
+            head.store()?;
             Ok(head.counts())
         })
     }
 
-    fn trim(key: String, keep_last: u32) -> Result<Counts, StoreError> {
+    fn trim(key: String, keep: Keep) -> Result<Counts, StoreError> {
         check_key("key", &key)?;
         schema::ready()?;
         let now = now();
         sql::transaction(|| {
-            let Some(mut head) = find(&key, now)? else { return Ok(Counts { messages: 0, tokens: 0 }) };
-            trim(&mut head, keep_last)?;
-            close(head)?;
+            let Some(mut head) = find(&key, now)? else { return Ok(NONE) };
+            if head.trim(keep)? {
+                head.store()?;
+            }
             Ok(head.counts())
         })
     }
@@ -156,8 +145,8 @@ impl MemoryStore for Sqlite {
         sql::transaction(|| {
             statement!("DELETE FROM flush WHERE key = ?1")?.execute((key.as_bytes(),))?;
             let Some(mut head) = find(&key, now)? else { return Ok(false) };
-            trim(&mut head, 0)?;
-            close(head)?;
+            head.cut(head.next)?;
+            head.store()?;
             Ok(true)
         })
     }
@@ -206,21 +195,47 @@ impl MemoryStore for Sqlite {
 
     fn list(prefix: String, cursor: Option<String>, max: u32) -> Result<KeyPage, StoreError> {
         check_page("max", max)?;
-        let range = Range::new(&prefix, cursor.as_deref())?;
+        let range = LIST.range(&prefix, cursor.as_deref())?;
         schema::ready()?;
         let read = statement!(
             "SELECT key FROM memory WHERE key >= ?1 AND key < ?2 AND (expires IS NULL OR expires > ?3) ORDER BY key LIMIT ?4"
         )?;
-        key_page(&read.query((&range.lower, &range.upper, now(), max + 1))?, max)
+        range.keys(&read.query((&range.lower, &range.upper, now(), max + 1))?, max)
     }
 
     fn health() -> Result<HealthStatus, StoreError> {
-        schema::health()
+        report::health()
+    }
+
+    fn stats() -> Result<Statistics, StoreError> {
+        schema::ready()?;
+        let count = statement!(
+            "SELECT count(*), coalesce(sum(messages), 0) FROM (SELECT next - first AS messages FROM memory LIMIT ?1)"
+        )?;
+        let found = count.query_row((COUNTED_MAX + 1,), |row| Ok((report::counted(row)?, row.get::<u64>(1)?)))?;
+        let (entries, messages) = found.unwrap_or_default();
+        let messages = if entries.is_some() { messages.to_string() } else { format!("more than {messages}") };
+        report::statistics(entries, vec![("messages".to_owned(), messages)])
+    }
+
+    fn sweep(max: u32) -> Result<u32, StoreError> {
+        check_page("max", max)?;
+        schema::ready()?;
+        sweep::sweep(max)
+    }
+
+    fn dump(cursor: Option<String>, max: u32) -> Result<MemoryPage, StoreError> {
+        check_page("max", max)?;
+        moving::dump(cursor.as_deref(), max)
+    }
+
+    fn load(memories: Vec<DumpedMemory>, messages: Messages) -> Result<(), StoreError> {
+        moving::load(&memories, &messages)
     }
 }
 
 /// The messages' contents and costs, each checked.
-fn contents(messages: &Messages) -> Result<Vec<(&[u8], u32)>, StoreError> {
+fn contents(messages: &Messages) -> Result<Vec<Content<'_>>, StoreError> {
     check_batch(messages.list.len())?;
     let checked = messages.list.iter().map(|message| {
         let content = slice(&messages.bytes, message.span)?;
@@ -233,96 +248,4 @@ fn contents(messages: &Messages) -> Result<Vec<(&[u8], u32)>, StoreError> {
 /// A message from a row of tokens and content.
 fn message(row: Row<'_>) -> Result<Message, SqlError> {
     Ok(Message { tokens: row.get(0)?, span: row.span(1)? })
-}
-
-/// The memory of this key, unless it is missing or expired.
-fn find(key: &str, now: i64) -> Result<Option<Head>, StoreError> {
-    let head = stored(key)?;
-    Ok(head.filter(|head| head.expires.is_none_or(|at| at > now)))
-}
-
-fn stored(key: &str) -> Result<Option<Head>, StoreError> {
-    let read = statement!("SELECT id, first, next, tokens, expires FROM memory WHERE key = ?1")?;
-    Ok(read.query_row((key.as_bytes(),), |row| {
-        Ok(Head { id: row.get(0)?, first: row.get(1)?, next: row.get(2)?, tokens: row.get(3)?, expires: row.get(4)? })
-    })?)
-}
-
-/// The memory of this key, to be written. An expired one begins again with nothing; a missing one gets its row.
-fn open(key: &str, now: i64) -> Result<Head, StoreError> {
-    if let Some(mut head) = stored(key)? {
-        if head.expires.is_some_and(|at| at <= now) {
-            trim(&mut head, 0)?;
-            head.expires = None;
-        }
-        return Ok(head);
-    }
-    let write = statement!("INSERT INTO memory (key, first, next, tokens) VALUES (?1, 0, 1, 0) RETURNING id")?;
-    let id = write.query_row((key.as_bytes(),), |row| row.get(0))?;
-    let id = id.ok_or_else(|| StoreError::Internal("a new memory got no id".to_owned()))?;
-    Ok(Head { id, first: 0, next: 0, tokens: 0, expires: None })
-}
-
-/// Writes the memory's row; one without messages goes.
-fn close(head: Head) -> Result<(), StoreError> {
-    if head.first == head.next {
-        statement!("DELETE FROM memory WHERE id = ?1")?.execute((head.id,))?;
-    } else {
-        statement!("UPDATE memory SET first = ?2, next = ?3, tokens = ?4, expires = ?5 WHERE id = ?1")?.execute((
-            head.id,
-            head.first,
-            head.next,
-            head.tokens,
-            head.expires,
-        ))?;
-    }
-    Ok(())
-}
-
-/// Adds messages at the end.
-fn write(head: &mut Head, contents: &[(&[u8], u32)]) -> Result<(), StoreError> {
-    let insert = statement!("INSERT INTO message (content, memory, number, tokens) VALUES (?1, ?2, ?3, ?4)")?;
-    for (content, tokens) in contents {
-        insert.execute((*content, head.id, head.next, *tokens))?;
-        head.next += 1;
-        head.tokens += u64::from(*tokens);
-    }
-    Ok(())
-}
-
-/// Keeps the last messages. What goes takes its tokens with it.
-fn trim(head: &mut Head, keep_last: u32) -> Result<(), StoreError> {
-    let first = head.first.max(head.next - i64::from(keep_last));
-    if first == head.first {
-        return Ok(());
-    }
-    let sum = statement!("SELECT sum(tokens) FROM message WHERE memory = ?1 AND number < ?2")?;
-    let removed = sum.query_row((head.id, first), |row| row.get::<Option<u64>>(0))?.flatten().unwrap_or(0);
-    statement!("DELETE FROM message WHERE memory = ?1 AND number < ?2")?.execute((head.id, first))?;
-    head.tokens = head.tokens.checked_sub(removed).ok_or_else(|| {
-        StoreError::Internal(format!("a memory of {} tokens lost {removed} of them by trimming", head.tokens))
-    })?;
-    head.first = first;
-    Ok(())
-}
-
-/// Gives back the room of what has expired, now and then and in small steps. Runs in the transaction of a write, because
-/// another instance could begin an expired memory anew.
-fn sweep(now: i64) -> Result<(), StoreError> {
-    if !sweep_now() {
-        return Ok(());
-    }
-    statement!("DELETE FROM flush WHERE key IN (SELECT key FROM flush WHERE expires <= ?1 ORDER BY expires LIMIT ?2)")?
-        .execute((now, SWEEP_ROWS))?;
-    let oldest = statement!("SELECT id FROM memory WHERE expires <= ?1 ORDER BY expires LIMIT 1")?;
-    let Some(id) = oldest.query_row((now,), |row| row.get::<i64>(0))? else { return Ok(()) };
-    let removed = statement!(
-        "DELETE FROM message WHERE memory = ?1
-         AND number < (SELECT min(number) FROM message WHERE memory = ?1) + ?2"
-    )?
-    .execute((id, SWEEP_MESSAGES))?;
-    if removed < u64::from(SWEEP_MESSAGES) {
-        statement!("DELETE FROM memory WHERE id = ?1")?.execute((id,))?;
-    }
-    Ok(())
 }
