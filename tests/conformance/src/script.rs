@@ -74,6 +74,11 @@ impl<S> Script<S> {
         self
     }
 
+    /// True when the clock stands until it is turned.
+    pub(crate) fn exact(&self) -> bool {
+        self.exact
+    }
+
     /// Waits until just before something ends that gets this time to live now; on a real clock, for a quarter of it.
     pub(crate) fn almost(&mut self, ttl: u64) -> &mut Self {
         self.step(Step::Turn(if self.exact { ttl - 1 } else { ttl / 4 }))

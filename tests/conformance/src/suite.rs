@@ -113,7 +113,10 @@ impl Suite {
             match role {
                 Role::Cache => rules::cache::run(&world, &mut run).await,
                 Role::Locks => rules::locks::run(&world, &mut run).await,
-                _ => {}
+                Role::Events => rules::events::run(&world, &mut run).await,
+                Role::ConfigStore => rules::config::run(&world, &mut run).await,
+                Role::MemoryStore => rules::memory::run(&world, &mut run).await,
+                Role::Executor => {}
             }
         }
         Ok(run.summary)

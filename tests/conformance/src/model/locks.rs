@@ -98,7 +98,7 @@ impl LocksModel {
 
     async fn acquire(&mut self, store: &dyn Locks, name: &str, ttl: u64, holder: &str, time: &Time) -> Verdict {
         let used = holder.len() as u64;
-        let too_large = Refusal::TooLarge { limit: "holder_bytes", used, allowed: KEY_BYTES_MAX as u64 };
+        let too_large = Refusal::TooLarge { limit: "key_bytes", used, allowed: KEY_BYTES_MAX as u64 };
         let args = Args::default().key(name).ttl(Some(ttl)).not(holder.len() > KEY_BYTES_MAX, too_large);
         let now = time.now();
         let left = self.held.get(name).map(|held| held.expires - now);

@@ -16,7 +16,10 @@ use crate::suite::Options;
 use crate::time::Time;
 
 pub(crate) mod cache;
+pub(crate) mod config;
+pub(crate) mod events;
 pub(crate) mod locks;
+pub(crate) mod memory;
 mod walk;
 
 pub(crate) use walk::Walk;

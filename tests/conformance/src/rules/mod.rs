@@ -8,7 +8,10 @@ use crate::script::{Script, Step, judge, judge_steps};
 use crate::suite::{Run, World};
 
 pub(crate) mod cache;
+pub(crate) mod config;
+pub(crate) mod events;
 pub(crate) mod locks;
+pub(crate) mod memory;
 
 /// A rule that is a script: its name, and who writes it.
 type Rule<S> = (&'static str, fn(&mut Script<S>));

@@ -35,7 +35,7 @@ async fn a_correct_backend_keeps_every_rule() {
     assert!(summary.passed() > 30, "{summary}");
 }
 
-const ROLES: &[Role] = &[Role::Cache, Role::Locks];
+const ROLES: &[Role] = &Role::STORES;
 
 /// Each fault with the rule that is meant for it.
 const FAULTS: &[(Fault, &str)] = &[
@@ -67,6 +67,38 @@ const FAULTS: &[(Fault, &str)] = &[
     (Fault::LoadForgetsTokens, "locks/token-grows-after-load"),
     (Fault::TtlOneMsLate, "locks/ttl-expires-for-every-operation"),
     (Fault::ForgetsOnReopen, "locks/token-grows-after-reopen"),
+    (Fault::SequenceGap, "events/sequence-has-no-gap"),
+    (Fault::AppendManyNotAtomic, "events/append-many-writes-all-or-nothing"),
+    (Fault::ReadIncludesAfter, "events/read-after-answers-in-order"),
+    (Fault::AgeOffByOne, "events/trim-keeps-events-by-age"),
+    (Fault::TrimmedStreamForgotten, "events/sequence-goes-on-after-trim"),
+    (Fault::LoadDoubles, "events/load-may-be-repeated"),
+    (Fault::LoadForgetsSequence, "events/load-keeps-sequences-of-trimmed-streams"),
+    (Fault::LikePrefix, "events/prefix-is-literal"),
+    (Fault::ForgetsOnReopen, "events/reopen-keeps-what-was-acknowledged"),
+    (Fault::GetLeavesTtl, "config-store/get-resets-ttl"),
+    (Fault::PeekResetsTtl, "config-store/peek-leaves-ttl"),
+    (Fault::NamespacesMeet, "config-store/namespaces-never-meet"),
+    (Fault::LoadBeginsTtlAgain, "config-store/load-keeps-ttl"),
+    (Fault::TtlIgnored, "config-store/ttl-expires-for-every-operation"),
+    (Fault::MissingIsEmpty, "config-store/missing-is-not-empty"),
+    (Fault::LikePrefix, "config-store/prefix-is-literal"),
+    (Fault::ScanSkips, "config-store/list-returns-every-id"),
+    (Fault::ScanCursorIsACount, "config-store/list-is-stable-under-writes"),
+    (Fault::CountersDrift, "memory-store/counts-are-exact"),
+    (Fault::TrimKeepsOneTooMany, "memory-store/trim-keeps-the-last-tokens"),
+    (Fault::TtlOutlivesMessages, "memory-store/ttl-ends-with-the-last-message"),
+    (Fault::TotalOfPage, "memory-store/page-answers-slice-and-total"),
+    (Fault::ClearLeavesFlag, "memory-store/clear-takes-all"),
+    (Fault::MarkRenewsFlag, "memory-store/flush-flag-holds-for-thirty-minutes"),
+    (Fault::FlagOfAnHour, "memory-store/flush-flag-holds-for-thirty-minutes"),
+    (Fault::DumpForgetsFlags, "memory-store/load-keeps-flush-flags"),
+    (Fault::LoadDropsTtl, "memory-store/load-keeps-ttl"),
+    (Fault::LoadDoubles, "memory-store/load-may-be-repeated"),
+    (Fault::TtlIgnored, "memory-store/ttl-expires-for-every-operation"),
+    (Fault::LikePrefix, "memory-store/prefix-is-literal"),
+    (Fault::ScanSkips, "memory-store/list-returns-every-memory"),
+    (Fault::ScanCursorIsACount, "memory-store/list-is-stable-under-writes"),
 ];
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

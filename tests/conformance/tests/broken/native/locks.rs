@@ -53,7 +53,7 @@ impl Locks for Native {
         check_key(name)?;
         let expires = self.until(ttl)?;
         if holder.len() > 512 {
-            return Err(too_large("holder_bytes", holder.len(), 512));
+            return Err(too_large("key_bytes", holder.len(), 512));
         }
         if self.has(Fault::TwoHolders) {
             let free = lock(&self.locks).live(name, self.now()).is_none();

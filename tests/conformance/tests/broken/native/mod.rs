@@ -9,7 +9,10 @@ use compozy_runtime::Clock;
 use compozy_runtime::stores::{KeyPage, Lifetime, Span, StoreError, Stores};
 
 mod cache;
+mod config;
+mod events;
 mod locks;
+mod memory;
 
 /// The largest value of these backends, in bytes.
 pub(crate) const VALUE_BYTES_MAX: usize = 2 * 1024 * 1024;
@@ -48,6 +51,31 @@ pub(crate) enum Fault {
     RefreshAdds,
     AnyTokenHolds,
     LoadForgetsTokens,
+    // Of the events.
+    SequenceGap,
+    SequenceTwice,
+    AppendManyNotAtomic,
+    ReadIncludesAfter,
+    AgeOffByOne,
+    TrimmedStreamForgotten,
+    LoadDoubles,
+    LoadForgetsSequence,
+    // Of the configuration store.
+    GetLeavesTtl,
+    PeekResetsTtl,
+    NamespacesMeet,
+    LoadBeginsTtlAgain,
+    // Of the memory store.
+    CountersDrift,
+    TrimKeepsOneTooMany,
+    TrimInTwoSteps,
+    TtlOutlivesMessages,
+    LostAppend,
+    TotalOfPage,
+    ClearLeavesFlag,
+    MarkRenewsFlag,
+    FlagOfAnHour,
+    DumpForgetsFlags,
 }
 
 /// Opens such backends.
@@ -62,6 +90,9 @@ pub(crate) struct Native {
     fault: Fault,
     cache: Mutex<cache::Slots>,
     locks: Mutex<locks::Table>,
+    events: Mutex<events::Streams>,
+    config: Mutex<config::Slots>,
+    memory: Mutex<memory::Memories>,
 }
 
 /// A handle of it.
@@ -77,7 +108,13 @@ impl Subject for Natives {
 #[async_trait]
 impl Backend for Opened {
     fn stores(&self) -> Stores {
-        Stores { cache: Some(self.0.clone()), locks: Some(self.0.clone()), ..Stores::default() }
+        Stores {
+            cache: Some(self.0.clone()),
+            locks: Some(self.0.clone()),
+            events: Some(self.0.clone()),
+            config: Some(self.0.clone()),
+            memory: Some(self.0.clone()),
+        }
     }
 
     async fn reopen(&mut self) -> Result<bool, String> {
@@ -90,7 +127,15 @@ impl Backend for Opened {
 
 impl Native {
     fn new(clock: Arc<ManualClock>, fault: Fault) -> Self {
-        Self { clock, fault, cache: Mutex::default(), locks: Mutex::default() }
+        Self {
+            clock,
+            fault,
+            cache: Mutex::default(),
+            locks: Mutex::default(),
+            events: Mutex::default(),
+            config: Mutex::default(),
+            memory: Mutex::default(),
+        }
     }
 
     pub(crate) fn has(&self, fault: Fault) -> bool {
