@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::{env, fs};
 
 /// Every built-in; the folder of each is `plugins/<name>`.
-const BUILTINS: [&str; 3] = ["sqlite", "weather", "files"];
+const BUILTINS: [&str; 4] = ["sqlite", "redis", "weather", "files"];
 
 fn main() {
     let root = PathBuf::from(env::var_os("CARGO_MANIFEST_DIR").expect("set by cargo")).join("../../plugins");
