@@ -223,8 +223,12 @@ impl MemoryStore for Native {
 
     async fn mark_flush_pending(&self, key: &str) -> Result<bool> {
         let until = self.clock_ms() + if self.has(Fault::FlagOfAnHour) { 3_600_000 } else { 1_800_000 };
+        let looked = self.with(key, |memory| memory.flag.is_none())?;
+        if self.has(Fault::MarkLooksThenSets) {
+            tokio::task::yield_now().await;
+        }
         self.with(key, |memory| {
-            let new = memory.flag.is_none();
+            let new = if self.has(Fault::MarkLooksThenSets) { looked } else { memory.flag.is_none() };
             if new || self.has(Fault::MarkRenewsFlag) {
                 memory.flag = Some(until);
             }

@@ -65,6 +65,7 @@ pub(crate) enum Fault {
     PeekResetsTtl,
     NamespacesMeet,
     LoadBeginsTtlAgain,
+    StaleRead,
     // Of the memory store.
     CountersDrift,
     TrimKeepsOneTooMany,
@@ -76,6 +77,7 @@ pub(crate) enum Fault {
     MarkRenewsFlag,
     FlagOfAnHour,
     DumpForgetsFlags,
+    MarkLooksThenSets,
 }
 
 /// Opens such backends.
