@@ -100,7 +100,7 @@ impl Cache for Native {
             self.check_value(value.len())?;
             if self.has(Fault::SetManyNotAtomic) {
                 lock(&self.cache).put(&key, value, expires, self.fault);
-                tokio::task::yield_now().await;
+                super::pause().await;
                 continue;
             }
             let twice = writes.iter().any(|(other, _)| *other == key);
@@ -156,7 +156,7 @@ impl Cache for Native {
         let kept = found.map_or(expires, |slot| slot.expires);
         let expires = if self.has(Fault::IncrementTakesTtl) { expires } else { kept };
         if self.has(Fault::LostUpdate) {
-            tokio::task::yield_now().await;
+            super::pause().await;
             lock(&self.cache).put(&key, sum.to_string().as_bytes(), expires, self.fault);
             return Ok(sum);
         }

@@ -49,7 +49,7 @@ impl ConfigStore for Native {
         let place = self.place(namespace, id)?;
         if self.has(Fault::StaleRead) {
             let value = lock(&self.config).get(&place).filter(|slot| self.lives(slot)).map(|slot| slot.value.clone());
-            tokio::task::yield_now().await;
+            super::pause().await;
             // Writes back what it saw, with its full time to live.
             if let Some(value) = &value {
                 self.save(namespace, id, value, Some(Duration::from_hours(24))).await?;

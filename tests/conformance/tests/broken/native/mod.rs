@@ -286,3 +286,8 @@ fn like(prefix: &str, key: &str) -> bool {
     }
     matches(&prefix.chars().collect::<Vec<_>>(), &key.chars().collect::<Vec<_>>())
 }
+
+/// What lies between two steps that should be one: long enough for others to come between.
+pub(crate) async fn pause() {
+    tokio::time::sleep(Duration::from_millis(1)).await;
+}
