@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::{env, fs};
 
 /// Every built-in; the folder of each is `plugins/<name>`.
-const BUILTINS: [&str; 3] = ["sqlite", "weather", "files"];
+const BUILTINS: [&str; 4] = ["sqlite", "redis", "weather", "files"];
 
 fn main() {
     let root = PathBuf::from(env::var_os("CARGO_MANIFEST_DIR").expect("set by cargo")).join("../../plugins");
@@ -24,7 +24,7 @@ fn main() {
         let (manifest, component) = (manifest.to_string_lossy(), component.to_string_lossy());
         writeln!(
             code,
-            "    Embedded {{ manifest: include_str!({manifest:?}), component: include_bytes!({component:?}) }},"
+            "    Embedded {{ name: {name:?}, manifest: include_str!({manifest:?}), component: include_bytes!({component:?}) }},"
         )
         .expect("writing to a string cannot fail");
     }

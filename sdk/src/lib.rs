@@ -26,7 +26,7 @@
 //!
 //! # A storage backend
 //!
-//! Implement [`store::Cache`], [`store::ConfigStore`] or [`store::MemoryStore`] for a type, and name the roles:
+//! Implement [`store::Cache`], [`store::Locks`], [`store::Events`], [`store::ConfigStore`] or [`store::MemoryStore`] for a type, and name the roles:
 //! `store_plugin!(MyStore: cache, config_store)`. See [`store`].
 //!
 //! # What the host offers
@@ -35,6 +35,7 @@
 //! |---|---|---|
 //! | [`mod@log`] and [`info!`], [`warn!`](crate::warn), ... | - | structured lines in the host's log |
 //! | [`sql`] | `sql` | a private SQLite database |
+//! | [`redis`] | `redis` | the operator's Redis server, keys under the plugin's own prefix |
 //! | [`stores`] | `stores` | cache, configurations and memories, under the plugin's own name |
 //! | `http` (feature) | `http` with hosts | outgoing HTTP requests |
 //! | `std::fs` | `folders` | the folders that the operator granted |
@@ -60,6 +61,7 @@ mod error;
 #[cfg(feature = "http")]
 pub mod http;
 pub mod log;
+pub mod redis;
 pub mod sql;
 pub mod store;
 pub mod stores;

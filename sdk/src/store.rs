@@ -21,6 +21,8 @@ pub use crate::bindings::imports::compozy::types::stores::{
 pub use crate::bindings::locks::exports::compozy::store::locks::Guest as Locks;
 pub use crate::bindings::memory_store::exports::compozy::store::memory_store::Guest as MemoryStore;
 
+pub mod rules;
+
 /// Makes the crate a backend: `store_plugin!(MyStore: cache, locks, events, config_store, memory_store)`, with any of the roles.
 ///
 /// The type must implement the trait of each role that is named:

@@ -4,6 +4,9 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
+use compozy_runtime::Role;
+
+use crate::stores::StoreChoice;
 
 /// Where a host listens when it is not told otherwise: only this machine can reach it.
 pub(crate) const LISTEN: &str = "127.0.0.1:5001";
@@ -33,6 +36,13 @@ pub(crate) struct HostArgs {
     /// A plugin takes the place of the built-in of its name.
     #[arg(long, value_name = "DIR", global = true)]
     pub(crate) plugins: Vec<PathBuf>,
+    /// Which plugin keeps a store, for example `cache=redis`; may be repeated. Stores are cache, locks, events, config-store and memory-store.
+    /// [default: sqlite for each]
+    #[arg(long, value_name = "ROLE=PLUGIN", global = true)]
+    pub(crate) store: Vec<StoreChoice>,
+    /// The Redis server, for plugins that use one: `redis://[USER:PASSWORD@]HOST:PORT[/DB]`, `rediss://...` with TLS, or `redis+unix:///PATH`.
+    #[arg(long, value_name = "URL", global = true, env = "COMPOZY_REDIS_URL", hide_env_values = true)]
+    pub(crate) redis_url: Option<String>,
     /// Where the journal, the plugins' databases and compiled code are kept.
     #[arg(long, value_name = "DIR", global = true, default_value = DATA_DIR)]
     pub(crate) data_dir: PathBuf,
@@ -80,6 +90,9 @@ pub(crate) enum Command {
     Run(RunArgs),
     /// Checks a project or a workflow file and prints every problem.
     Validate(ValidateArgs),
+    /// Works with plugins.
+    #[command(subcommand)]
+    Plugin(PluginCommand),
     /// Looks into the journal of a data folder, whether a host works on it or not.
     #[command(subcommand)]
     Executions(Executions),
@@ -115,6 +128,42 @@ pub(crate) struct ValidateArgs {
     /// Print one JSON document on standard output instead of text.
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+/// What to do with plugins.
+#[derive(Debug, Subcommand)]
+pub(crate) enum PluginCommand {
+    /// Tests a store plugin against every rule of the roles that it exports.
+    ///
+    /// The last line is `N passed, N failed`. A rule that is broken shows the shortest list of steps that breaks it.
+    /// The plugin's data lie in a temporary folder; on a Redis server, under a prefix of their own.
+    Test(PluginTestArgs),
+}
+
+/// Options of `plugin test`.
+#[derive(Debug, Args)]
+pub(crate) struct PluginTestArgs {
+    /// A component (`.wasm`, with or without a `plugin.toml` beside it), or the name of a built-in.
+    pub(crate) plugin: String,
+    /// Only this role; may be repeated. [default: all that it exports]
+    #[arg(long, value_name = "ROLE", value_parser = crate::stores::role_named)]
+    pub(crate) role: Vec<Role>,
+    /// Only rules whose name contains this, for example `cache/ttl`.
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) rule: Option<String>,
+    /// Random operations that are compared with the model, for each role.
+    #[arg(long, value_name = "N", default_value_t = 10_000)]
+    pub(crate) operations: usize,
+    /// A million operations for each role.
+    #[arg(long, conflicts_with = "operations")]
+    pub(crate) deep: bool,
+    /// Draws other operations.
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub(crate) seed: u64,
+    /// The plugin goes by a clock of its own, not by the host's: wait for short times to live instead of turning the clock.
+    /// Always so for plugins that use Redis.
+    #[arg(long)]
+    pub(crate) real_time: bool,
 }
 
 /// What to look at in a journal.

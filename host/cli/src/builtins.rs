@@ -2,6 +2,8 @@
 
 /// One built-in, as `build.rs` embedded it.
 pub(crate) struct Embedded {
+    /// Its name.
+    pub(crate) name: &'static str,
     /// The text of its `plugin.toml`.
     pub(crate) manifest: &'static str,
     /// Its component.

@@ -4,7 +4,6 @@
 //! collected and told in one go; the journal is opened last, because from then on interrupted runs go on.
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,7 +13,8 @@ use compozy_engine::local::{LocalEngine, LocalOptions};
 use compozy_engine::port::Engine;
 use compozy_plan::plan::Plan;
 use compozy_plan::{Catalog, CatalogAction, Severity};
-use compozy_runtime::{Builtin, Runtime, RuntimeOptions, StoreSelection};
+use compozy_runtime::stores::{Circuit, RoleStatus};
+use compozy_runtime::{Builtin, Runtime, RuntimeOptions};
 use compozy_server::{HostHealth, HostInfo, Workflows};
 use tokio::runtime::Handle;
 
@@ -28,7 +28,6 @@ use crate::project::Project;
 pub(crate) struct Prepared {
     data_dir: PathBuf,
     runtime: Arc<Runtime>,
-    stores: StoreSelection,
     workflows: Vec<Arc<Plan>>,
 }
 
@@ -37,7 +36,6 @@ pub(crate) struct Host {
     pub(crate) engine: Arc<LocalEngine>,
     data_dir: PathBuf,
     runtime: Arc<Runtime>,
-    stores: StoreSelection,
     workflows: Vec<Arc<Plan>>,
 }
 
@@ -60,13 +58,13 @@ impl Prepared {
 
     /// Opens the journal. From now on interrupted runs go on.
     pub(crate) fn start(self, guests: Handle) -> Result<Host, Fatal> {
-        let Self { data_dir, runtime, stores, workflows } = self;
+        let Self { data_dir, runtime, workflows } = self;
         let executor = Arc::new(PluginExecutor::new(runtime.clone(), guests));
         let engine = LocalEngine::open(LocalOptions::new(&data_dir, executor)).map_err(|error| {
             runtime.stop();
             engine_fatal(&error)
         })?;
-        Ok(Host { engine: Arc::new(engine), data_dir, runtime, stores, workflows })
+        Ok(Host { engine: Arc::new(engine), data_dir, runtime, workflows })
     }
 }
 
@@ -77,12 +75,14 @@ impl Host {
         writable(&data_dir)?;
         let project = Project::read(path);
         let (policies, mut found) = project.policies();
-        let stores = StoreSelection::default();
+        let (stores, wrong) = project.stores(args);
+        found.extend(wrong);
         let options = RuntimeOptions {
             plugin_dirs: args.plugins.clone(),
-            builtins: builtins(),
+            builtins: builtins(|name| stores.needs(name)),
             policies,
-            stores: stores.clone(),
+            stores: stores.selection,
+            redis: stores.redis,
             ..RuntimeOptions::new(&data_dir)
         };
         let runtime = Runtime::open(options).await;
@@ -96,7 +96,7 @@ impl Host {
             }
         }
         match runtime {
-            Ok(runtime) if problems.is_empty() => Ok(Prepared { data_dir, runtime, stores, workflows }),
+            Ok(runtime) if problems.is_empty() => Ok(Prepared { data_dir, runtime, workflows }),
             Ok(runtime) => {
                 runtime.stop();
                 Err(Fatal { exit: Exit::Setup, problems })
@@ -115,7 +115,7 @@ impl Host {
 
     /// For `health`.
     pub(crate) fn info(&self) -> Arc<dyn HostInfo> {
-        Arc::new(Info { runtime: self.runtime.clone(), stores: self.stores.clone() })
+        Arc::new(Info { runtime: self.runtime.clone() })
     }
 
     /// How many plugins are loaded.
@@ -135,13 +135,13 @@ impl Host {
     }
 }
 
-/// The plugins inside of the binary.
-pub(crate) fn builtins() -> Vec<Builtin> {
+/// The plugins inside of the binary that are of use.
+pub(crate) fn builtins(of_use: impl Fn(&str) -> bool) -> Vec<Builtin> {
     let one = |embedded: &crate::builtins::Embedded| Builtin {
         manifest: Cow::Borrowed(embedded.manifest),
         component: Cow::Borrowed(embedded.component),
     };
-    EMBEDDED.iter().map(one).collect()
+    EMBEDDED.iter().filter(|embedded| of_use(embedded.name)).map(one).collect()
 }
 
 /// What workflows can call.
@@ -186,20 +186,21 @@ fn writable(data_dir: &Path) -> Result<(), Fatal> {
 
 struct Info {
     runtime: Arc<Runtime>,
-    stores: StoreSelection,
 }
 
 impl HostInfo for Info {
     fn health(&self) -> HostHealth {
-        let StoreSelection { cache, config_store, memory_store } = &self.stores;
-        let stores = [("cache", cache), ("config-store", config_store), ("memory-store", memory_store)];
+        let roles = self.runtime.roles();
+        let away = roles
+            .iter()
+            .find(|role| role.circuit != Circuit::Closed)
+            .map(|role| format!("the store `{}` (plugin {}) does not answer", role.role, role.plugin.name));
+        let stopped = (!self.runtime.ticking()).then(|| "the clock that ends endless plugins has stopped".to_owned());
+        let status = |role: &RoleStatus| Some((role.role.to_owned(), serde_json::to_value(role).ok()?));
         HostHealth {
             mode: "standalone",
-            trouble: (!self.runtime.ticking()).then(|| "the clock that ends endless plugins has stopped".to_owned()),
-            stores: stores
-                .map(|(role, plugin)| (role.to_owned(), plugin.clone()))
-                .into_iter()
-                .collect::<BTreeMap<_, _>>(),
+            trouble: stopped.or(away),
+            stores: roles.iter().filter_map(status).collect(),
             plugins: self.runtime.plugins().iter().filter_map(|plugin| serde_json::to_value(plugin).ok()).collect(),
         }
     }

@@ -1,8 +1,8 @@
 //! `compozy-host`: the binary. Options, the wiring of engine and runtime, and the order of start and stop.
 //!
 //! - `args`, `exit`, `output`, `logging`, `signals`: what the process is to its caller
-//! - `builtins`, `project`, `executor`, `host`: what is put together
-//! - `serve`, `run`, `validate`, `executions`: one file per command
+//! - `builtins`, `project`, `stores`, `executor`, `host`: what is put together
+//! - `serve`, `run`, `validate`, `plugin_test`, `executions`: one file per command
 
 mod args;
 mod builtins;
@@ -12,12 +12,14 @@ mod exit;
 mod host;
 mod logging;
 mod output;
+mod plugin_test;
 mod progress;
 mod project;
 mod render;
 mod run;
 mod serve;
 mod signals;
+mod stores;
 mod threads;
 mod validate;
 
@@ -25,7 +27,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
-use crate::args::{Cli, Command};
+use crate::args::{Cli, Command, PluginCommand};
 use crate::exit::{Exit, Fatal};
 
 fn main() -> ExitCode {
@@ -52,6 +54,7 @@ fn dispatch(cli: Cli) -> Result<Exit, Fatal> {
         Some(Command::Serve(serve)) => serve::serve(&host, &serve),
         Some(Command::Run(run)) => run::run(&host, &run),
         Some(Command::Validate(validate)) => validate::validate(&host, &validate),
+        Some(Command::Plugin(PluginCommand::Test(test))) => plugin_test::test(&host, &test),
         Some(Command::Executions(what)) => executions::look(&host, &what),
     }
 }

@@ -13,11 +13,14 @@ use compozy_plan::{
 };
 use compozy_runtime::{Access, FolderGrant, Grants, Limit, Origin, PluginPolicy, StoreKind};
 
+use crate::args::HostArgs;
+use crate::stores::{REDIS_PLUGIN, StoreSettings};
+
 /// The project file's name.
 const PROJECT_FILE: &str = "compozy.yaml";
 /// Workflow files of one project.
 const WORKFLOWS_MAX: usize = 1_000;
-/// The built-in that holds the stores; without its database the host would have none.
+/// The built-in that keeps the stores unless the operator says otherwise; without its database the host would have none.
 const STORES_PLUGIN: &str = "sqlite";
 
 /// A project as it lies on the disk. What is wrong with it is kept beside it, to be told with everything else.
@@ -130,7 +133,14 @@ impl Project {
             policies.insert(name.clone(), policy);
         }
         policies.entry(STORES_PLUGIN.to_owned()).or_default().grants.sql = true;
+        policies.entry(REDIS_PLUGIN.to_owned()).or_default().grants.redis = true;
         (policies, problems)
+    }
+
+    /// Who keeps the stores, and where the Redis server is.
+    pub(crate) fn stores(&self, args: &HostArgs) -> (StoreSettings, Vec<Diagnostic>) {
+        let compozy_plan::Project { stores, redis_url, .. } = &self.settings;
+        StoreSettings::resolve(args, stores, redis_url.as_ref(), &self.root.join(PROJECT_FILE))
     }
 
     /// The plans of all workflows, and every problem of the project's files. Without a catalog (no plugins could be loaded)
@@ -160,7 +170,8 @@ struct Place<'a> {
     column: u64,
 }
 
-fn problem(file: &Path, code: &'static str, message: String) -> Diagnostic {
+/// An error that belongs to no line.
+pub(crate) fn problem(file: &Path, code: &'static str, message: String) -> Diagnostic {
     let file = file.display().to_string();
     Diagnostic { severity: Severity::Error, code, message, file, line: 0, column: 0, value: None, help: None }
 }
@@ -197,8 +208,8 @@ fn looks_like_a_workflow(text: &str) -> bool {
 /// The operator's words in the runtime's terms; each that has no meaning there is a sentence.
 fn policy(settings: &PluginSettings, root: &Path) -> (PluginPolicy, Vec<String>) {
     let mut wrong = Vec::new();
-    let Grant { sql, stores, env, http, folders } = &settings.grant;
-    let mut grants = Grants { sql: *sql, ..Grants::default() };
+    let Grant { redis, sql, stores, env, http, folders } = &settings.grant;
+    let mut grants = Grants { redis: *redis, sql: *sql, ..Grants::default() };
     for name in stores {
         match StoreKind::from_name(name) {
             Some(kind) => drop(grants.stores.insert(kind)),

@@ -18,11 +18,15 @@ use crate::threads;
 pub(crate) fn validate(host: &HostArgs, args: &ValidateArgs) -> Result<Exit, Fatal> {
     let project = Project::read(&args.path);
     let (policies, mut found) = project.policies();
+    let (stores, wrong) = project.stores(host);
+    found.extend(wrong);
     let scratch = Scratch::new()?;
     let options = RuntimeOptions {
         plugin_dirs: host.plugins.clone(),
-        builtins: builtins(),
+        builtins: builtins(|name| stores.needs(name)),
         policies,
+        stores: stores.selection,
+        redis: stores.redis,
         // What a host has compiled already is used; without a data folder all is compiled here and thrown away.
         code_cache_dir: Some(host.data_dir.join("code")).filter(|folder| folder.is_dir()),
         ..RuntimeOptions::new(&scratch.0)

@@ -22,7 +22,9 @@ mod yaml;
 
 pub use catalog::{Catalog, CatalogAction};
 pub use diagnostic::{Diagnostic, Outcome, Severity};
-pub use project::{Folder, FolderAccess, Grant, PluginSettings, Project, WorkflowSource, parse_project};
+pub use project::{
+    Folder, FolderAccess, Grant, PluginSettings, Project, Secret, StoreSetting, WorkflowSource, parse_project,
+};
 pub use workflow::compile_workflow;
 
 /// A file's text, with its path for messages.

@@ -21,6 +21,10 @@ pub struct Project {
     pub workflows: Vec<WorkflowSource>,
     /// What the operator grants plugins, by name.
     pub plugins: IndexMap<String, PluginSettings>,
+    /// Which plugin fills which store's role, as it is written.
+    pub stores: Vec<StoreSetting>,
+    /// Where the Redis server is, for plugins that use one.
+    pub redis_url: Option<Secret>,
     pub(crate) policy: PolicyLayer,
     pub(crate) env: IndexMap<String, String>,
     pub(crate) tools: IndexMap<String, ToolDef>,
@@ -38,6 +42,40 @@ pub struct WorkflowSource {
     pub column: u64,
 }
 
+/// One line of `stores`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StoreSetting {
+    /// The role.
+    pub role: String,
+    /// The plugin's name.
+    pub plugin: String,
+    /// Where it is written, from 1.
+    pub line: u64,
+    /// Where it is written, from 1.
+    pub column: u64,
+}
+
+/// A value that may be secret: written down, or better, where to find it.
+#[derive(Clone, PartialEq, Eq)]
+pub enum Secret {
+    /// `key: VALUE`.
+    Value(String),
+    /// `key: { env: NAME }`: an environment variable of the host.
+    Env(String),
+    /// `key: { file: PATH }`: a file, relative to the project file; a line break at its end does not count.
+    File(String),
+}
+
+impl std::fmt::Debug for Secret {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Value(_) => f.write_str("Value(..)"),
+            Self::Env(name) => f.debug_tuple("Env").field(name).finish(),
+            Self::File(path) => f.debug_tuple("File").field(path).finish(),
+        }
+    }
+}
+
 /// What a project says about one plugin.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PluginSettings {
@@ -50,6 +88,8 @@ pub struct PluginSettings {
 /// Capabilities. Nothing is granted by default.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Grant {
+    /// Keys on the Redis server, under the plugin's own prefix.
+    pub redis: bool,
     /// A private SQL database.
     pub sql: bool,
     /// Roles of stores.
@@ -156,6 +196,11 @@ fn project(root: &yaml::Node, problems: &mut Problems) -> Option<Project> {
     project.tools = shared::tools(&mut fields, problems);
     project.schemas = shared::schemas(&mut fields, problems);
     project.plugins = plugins(&mut fields, problems);
+    project.stores = stores(&mut fields, problems);
+    if let Some(mut redis) = fields.fields("redis", problems) {
+        project.redis_url = secret(&mut redis, "url", problems);
+        redis.finish(problems);
+    }
     fields.unsupported(UNSUPPORTED, problems);
     fields.finish(problems);
     Some(project)
@@ -206,6 +251,43 @@ fn workflows(fields: &mut Fields<'_>, problems: &mut Problems) -> Vec<WorkflowSo
     sources
 }
 
+fn stores(fields: &mut Fields<'_>, problems: &mut Problems) -> Vec<StoreSetting> {
+    let mut stores = Vec::new();
+    let Some(entries) = fields.fields("stores", problems) else { return stores };
+    for (key, node) in entries.into_entries() {
+        match &node.data {
+            Data::Text(plugin) if !plugin.is_empty() => stores.push(StoreSetting {
+                role: key.name.clone(),
+                plugin: plugin.clone(),
+                line: key.at.line,
+                column: key.at.column,
+            }),
+            _ => wrong_type(problems, node, &format!("the store `{}`", cut(&key.name)), "the name of a plugin"),
+        }
+    }
+    stores
+}
+
+fn secret(fields: &mut Fields<'_>, name: &'static str, problems: &mut Problems) -> Option<Secret> {
+    let node = fields.take(name)?;
+    if let Data::Text(value) = &node.data {
+        return Some(Secret::Value(value.clone()));
+    }
+    let mut place = Fields::of(node, format!("`{name}`"), problems)?;
+    let env = place.text("env", problems).map(|(name, _)| Secret::Env(name.to_owned()));
+    let file = place.text("file", problems).map(|(path, _)| Secret::File(path.to_owned()));
+    place.finish(problems);
+    match (env, file) {
+        (Some(found), None) | (None, Some(found)) => Some(found),
+        _ => {
+            problems
+                .error(node.at, "PLAN_INVALID_SECRET", format!("`{name}` must say one place where its value is"))
+                .help(format!("write `{name}: {{ env: NAME }}` or `{name}: {{ file: PATH }}`"));
+            None
+        }
+    }
+}
+
 fn plugins(fields: &mut Fields<'_>, problems: &mut Problems) -> IndexMap<String, PluginSettings> {
     let mut plugins = IndexMap::new();
     let Some(entries) = fields.fields("plugins", problems) else { return plugins };
@@ -234,6 +316,7 @@ fn plugins(fields: &mut Fields<'_>, problems: &mut Problems) -> IndexMap<String,
 
 fn grant(mut fields: Fields<'_>, problems: &mut Problems) -> Grant {
     let mut grant = Grant {
+        redis: fields.boolean("redis", problems).unwrap_or(false),
         sql: fields.boolean("sql", problems).unwrap_or(false),
         stores: fields.texts("stores", problems).into_iter().map(|(store, _)| store.to_owned()).collect(),
         env: shared::env(&mut fields, problems),

@@ -55,6 +55,12 @@ pub enum Limit {
     SqlStatements,
     /// Wait for the database's write lock.
     SqlBusyMs,
+    /// One call to the Redis server.
+    RedisTimeoutMs,
+    /// Prepared Redis scripts of one instance.
+    RedisScripts,
+    /// The text of one Redis script.
+    RedisScriptBytes,
     /// A plugin's `.wasm` file.
     ComponentBytes,
 }
@@ -121,7 +127,7 @@ impl Spec {
 
 /// All limits, in the order of [`Limit`].
 #[rustfmt::skip]
-pub const TABLE: [Spec; 24] = [
+pub const TABLE: [Spec; 27] = [
     spec(Limit::Fuel, "fuel", "instructions", 1_000_000_000, 1_000_000_000_000, "WebAssembly instructions of one call").advice(SLOW),
     spec(Limit::WallMs, "wall_ms", "ms", 10_000, HOUR_MS, "time that one call may keep a thread busy: its own code and its SQL, but not waiting").advice(SLOW),
     spec(Limit::CallTimeoutMs, "call_timeout_ms", "ms", 30_000, 24 * HOUR_MS, "time from begin to end of one call, waiting in the host included"),
@@ -145,6 +151,9 @@ pub const TABLE: [Spec; 24] = [
     spec(Limit::SqlMemoryBytes, "sql_memory_bytes", "bytes", 256 * MIB, 16 * GIB, "native memory that one SQL statement takes"),
     spec(Limit::SqlStatements, "sql_statements", "statements", 256, 10_000, "prepared statements of one instance"),
     spec(Limit::SqlBusyMs, "sql_busy_ms", "ms", 5_000, HOUR_MS, "wait for the write lock of the plugin's database"),
+    spec(Limit::RedisTimeoutMs, "redis_timeout_ms", "ms", 2_000, HOUR_MS, "one call to the Redis server, from end to end: waiting for a connection included"),
+    spec(Limit::RedisScripts, "redis_scripts", "scripts", 256, 10_000, "prepared Redis scripts of one instance"),
+    spec(Limit::RedisScriptBytes, "redis_script_bytes", "bytes", 64 * KIB, MIB, "the text of one Redis script"),
     spec(Limit::ComponentBytes, "component_bytes", "bytes", 64 * MIB, 64 * MIB, "a plugin's .wasm file").host("build the plugin in release mode and strip it"),
 ];
 

@@ -249,6 +249,9 @@ impl Plugin {
         };
         let redis = match &self.redis {
             Some(client) => RedisAccess::granted(Arc::clone(client)),
+            None if self.granted.redis => RedisAccess::denied(
+                "no Redis server is named in the host's configuration; set `redis: { url: ... }` in compozy.yaml, COMPOZY_REDIS_URL or --redis-url",
+            ),
             None => RedisAccess::denied(why_denied(&plugin.name, "redis", self.requested.redis)),
         };
         Ok(GuestState {

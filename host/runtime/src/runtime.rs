@@ -20,9 +20,10 @@ use crate::plugin::{Action, Counts, Plugin, PluginHandle, Role, Source};
 use crate::pool::Idle;
 use crate::redis::RedisSettings;
 use crate::selection::{Selected, StoreSelection, select};
-use crate::stores::{Monitor, RoleStatus, Stores};
+use crate::stores::{Monitor, RoleStatus, Stores, Sweeper};
 
 /// What a runtime is opened with.
+#[derive(Clone)]
 pub struct RuntimeOptions {
     /// Folders whose sub-folders are plugins (or that are one themselves).
     pub plugin_dirs: Vec<PathBuf>,
@@ -164,6 +165,7 @@ pub struct Runtime {
     /// Those of the stores.
     pools: Vec<Arc<dyn Idle>>,
     monitors: Vec<Arc<Monitor>>,
+    sweeper: Sweeper,
 }
 
 impl std::fmt::Debug for Runtime {
@@ -193,7 +195,8 @@ impl Runtime {
             let set = plugin.stores.set(Arc::clone(&stores));
             debug_assert!(set.is_ok(), "set once");
         }
-        Ok(Arc::new(Self { sandbox, plugins, stores, pools, monitors }))
+        let sweeper = Sweeper::start(Arc::clone(&stores));
+        Ok(Arc::new(Self { sandbox, plugins, stores, pools, monitors, sweeper }))
     }
 
     /// The stores in use.
@@ -255,6 +258,7 @@ impl Runtime {
 
     /// Takes no more calls and throws idle instances away. Idempotent. Calls that run are left to those who wait for them.
     pub fn stop(&self) {
+        self.sweeper.stop();
         for plugin in self.plugins.values() {
             plugin.gate.close();
         }

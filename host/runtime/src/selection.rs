@@ -1,12 +1,14 @@
 //! Which plugin fills which store's role.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use crate::loader::LoadError;
 use crate::plugin::{PluginHandle, Role};
 use crate::pool::{Idle, InstancePool};
-use crate::stores::{Monitor, PluginCache, PluginConfigStore, PluginEvents, PluginLocks, PluginMemoryStore, Stores};
+use crate::stores::{
+    Changes, Monitor, PluginCache, PluginConfigStore, PluginEvents, PluginLocks, PluginMemoryStore, Remote, Stores,
+};
 
 /// Which plugin fills each store's role; `None` leaves a role empty.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -84,6 +86,7 @@ pub(crate) fn select(
     };
     let mut pools: Vec<Arc<dyn Idle>> = Vec::new();
     let mut monitors = Vec::new();
+    let changes = Arc::new(Changes::default());
     macro_rules! facade {
         ($role:expr, $wanted:expr, $facade:ident) => {
             pick($role, &$wanted).map(|plugin| {
@@ -91,18 +94,31 @@ pub(crate) fn select(
                 let pool = Arc::new(InstancePool::new(plugin));
                 pools.push(Arc::clone(&pool) as _);
                 monitors.push(Arc::clone(&monitor));
-                Arc::new($facade::new(pool, monitor)) as _
+                Arc::new($facade::new(pool, monitor, Arc::clone(&changes))) as _
             })
         };
     }
-    let stores = Stores {
+    let mut stores = Stores {
         cache: facade!(Role::Cache, selection.cache, PluginCache),
-        locks: facade!(Role::Locks, selection.locks, PluginLocks),
-        events: facade!(Role::Events, selection.events, PluginEvents),
         config: facade!(Role::ConfigStore, selection.config_store, PluginConfigStore),
         memory: facade!(Role::MemoryStore, selection.memory_store, PluginMemoryStore),
+        ..Stores::default()
     };
+    if let Some(locks) = facade!(Role::Locks, selection.locks, PluginLocks) {
+        stores = stores.with_locks(locks, &changes);
+    }
+    if let Some(events) = facade!(Role::Events, selection.events, PluginEvents) {
+        stores = stores.with_events(events, &changes);
+    }
+    changes.connect(remotes(plugins, selection));
     Selected { stores, pools, monitors }
+}
+
+/// Where other hosts tell of what happens in the stores that one can wait for.
+fn remotes(plugins: &BTreeMap<String, PluginHandle>, selection: &StoreSelection) -> Vec<Remote> {
+    let names: BTreeSet<&String> = [&selection.locks, &selection.events].into_iter().flatten().collect();
+    let clients = names.into_iter().filter_map(|name| plugins.get(name)?.redis.clone());
+    clients.map(|client| Box::new(move || client.subscribe()) as Remote).collect()
 }
 
 fn unfilled(role: Role, wanted: &str, present: bool, plugins: &BTreeMap<String, PluginHandle>) -> LoadError {

@@ -49,8 +49,8 @@ impl FromIterator<Arc<Plan>> for Workflows {
 pub struct HostHealth {
     /// `standalone` or `distributed`.
     pub mode: &'static str,
-    /// Which plugin serves which store role; `None` where none does.
-    pub stores: BTreeMap<String, Option<String>>,
+    /// Each store's role that is filled: its plugin, whether it answers, how long that takes.
+    pub stores: BTreeMap<String, Value>,
     /// Why plugins cannot be trusted to behave now; `None` while all is well.
     pub trouble: Option<String>,
     /// One object per plugin: name, version, digest, roles, origin, capabilities.

@@ -15,6 +15,7 @@ use clap::{Args, Parser, Subcommand};
 
 mod bench;
 mod build;
+mod conformance;
 mod demo;
 mod guests;
 mod process;
@@ -24,6 +25,7 @@ mod suites;
 mod tidy;
 mod workspace;
 
+use bench::Subject;
 use workspace::Workspace;
 
 /// Sets up, builds, tests and measures compozy-host.
@@ -38,10 +40,10 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Makes this machine able to build plugins (the Rust target wasm32-wasip2).
+    /// Makes this machine able to build plugins (the Rust target wasm32-wasip2) and to test them (a Redis server).
     ///
     /// Tries `rustup target add wasm32-wasip2`. Where that is refused and Debian's newer Rust packages can be had, builds
-    /// the target's standard library from their sources, once. Quiet and offline when there is nothing to do.
+    /// the target's standard library from their sources, once. A Redis server is installed by apt where that is possible. Quiet and offline when there is nothing to do.
     Setup,
     /// Builds the plugins, then the host with the built-in plugins in it.
     ///
@@ -61,6 +63,11 @@ enum Command {
     Test,
     /// Checks formatting, lints, dependency directions, licences, duplicates, file sizes and purity.
     Tidy(TidyArgs),
+    /// Tests a store backend against every rule of its roles.
+    ///
+    /// Builds the host and calls `compozy-host plugin test`, whose last line is `N passed, N failed`. For redis, starts a server of its own
+    /// unless it is given one.
+    Conformance(ConformanceArgs),
     /// Measures, each value against a baseline of the same run.
     #[command(subcommand)]
     Bench(Bench),
@@ -83,10 +90,30 @@ struct TidyArgs {
     quick: bool,
 }
 
+#[derive(Debug, Args)]
+struct ConformanceArgs {
+    /// `sqlite`, `redis`, or a component.
+    #[arg(long, value_name = "sqlite|redis|PATH.wasm")]
+    backend: String,
+    /// A Redis server to use; keys are written under a prefix of their own.
+    #[arg(long, value_name = "URL")]
+    redis_url: Option<String>,
+    /// A million random operations for each role.
+    #[arg(long)]
+    deep: bool,
+    /// More for `compozy-host plugin test`, for example `--rule cache/ttl`.
+    #[arg(last = true)]
+    more: Vec<String>,
+}
+
 #[derive(Debug, Subcommand)]
 enum Bench {
     /// What a plugin costs: compiling, loading, instantiating, calling, and stores against plain SQL.
     Plugin(BenchArgs),
+    /// What a store costs behind a plugin, with 1 and with 64 callers, against native code that does the same on SQLite and on Redis.
+    ///
+    /// Starts a Redis server of its own, without persistence.
+    Stores(BenchArgs),
 }
 
 #[derive(Debug, Args)]
@@ -94,6 +121,9 @@ struct BenchArgs {
     /// One JSON object per line: {measure, value, unit, baseline, ratio}.
     #[arg(long)]
     json: bool,
+    /// Only this measure; for `stores`, measures whose name begins so.
+    #[arg(long, value_name = "MEASURE")]
+    only: Option<String>,
 }
 
 fn main() -> ExitCode {
@@ -110,7 +140,11 @@ fn main() -> ExitCode {
 fn run(command: &Command) -> Result<ExitCode> {
     let workspace = Workspace::load()?;
     match command {
-        Command::Setup => setup::guest_toolchain(&workspace).map(|_| ExitCode::SUCCESS),
+        Command::Setup => {
+            setup::guest_toolchain(&workspace)?;
+            setup::redis_server(&workspace)?;
+            Ok(ExitCode::SUCCESS)
+        }
         Command::Build(args) => {
             let toolchain = setup::guest_toolchain(&workspace)?;
             let host = build::everything(&workspace, &toolchain, args.release)?;
@@ -125,7 +159,12 @@ fn run(command: &Command) -> Result<ExitCode> {
             }
             Ok(tidy::run(&workspace, args.quick))
         }
-        Command::Bench(Bench::Plugin(args)) => bench::plugin(&workspace, args.json),
+        Command::Conformance(args) => conformance::run(&workspace, args),
+        Command::Bench(Bench::Plugin(args)) => bench::run(&workspace, Subject::Plugin, args),
+        Command::Bench(Bench::Stores(args)) => {
+            setup::redis_server(&workspace)?;
+            bench::run(&workspace, Subject::Stores, args)
+        }
     }
 }
 

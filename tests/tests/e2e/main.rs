@@ -5,4 +5,5 @@ mod durability;
 mod hostile;
 mod plugins;
 mod serving;
+mod stores;
 mod weather;

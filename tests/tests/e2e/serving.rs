@@ -116,7 +116,14 @@ fn health_names_what_is_active() -> Result<()> {
     let health = host.get("/api/v0/health")?.body;
     assert_eq!((&health["status"], &health["mode"]), (&json!("ok"), &json!("standalone")), "{health:#}");
     assert_eq!((&health["engine"]["engine"], &health["engine"]["writable"]), (&json!("embedded"), &json!(true)));
-    assert_eq!(health["stores"], json!({ "cache": "sqlite", "config-store": "sqlite", "memory-store": "sqlite" }));
+    for role in ["cache", "locks", "events", "config-store", "memory-store"] {
+        let store = &health["stores"][role];
+        assert_eq!(
+            (&store["plugin"]["name"], &store["circuit"]),
+            (&json!("sqlite"), &json!("closed")),
+            "{role}: {store}"
+        );
+    }
     let plugins = health["plugins"].as_array().expect("a list");
     let names: Vec<_> = plugins.iter().map(|p| p["name"].as_str().unwrap_or_default()).collect();
     assert_eq!(names, ["echo", "files", "sqlite", "weather"]);

@@ -2,6 +2,9 @@
 //!
 //! - `contract`: the traits
 //! - `error`: why an operation failed, and whether trying again can help
+//! - `lock_manager`, `lock_guard`: waiting for a lock, and holding it
+//! - `event_feed`: waiting for events, and following a stream; `changes`: who waits is woken
+//! - `sweeper`: the room of what has expired
 //! - `monitor`, `histogram`: whether calls are let through, how long they take, what goes wrong
 //! - `plugin`: the traits over a store plugin's pool of instances
 //! - `access`: a task's view of the stores (`compozy:host/stores`), each plugin under its own name
@@ -12,16 +15,28 @@ use std::sync::Arc;
 use std::time::Duration;
 
 mod access;
+mod changes;
 mod contract;
 mod error;
+mod event_feed;
 mod histogram;
+mod lock_guard;
+mod lock_manager;
 mod monitor;
 mod plugin;
+mod sweeper;
+
+pub(crate) use sweeper::Sweeper;
 
 pub use access::StoreAccess;
+pub use changes::Changes;
+pub(crate) use changes::Remote;
 pub use contract::{Cache, ConfigStore, Events, Locks, MemoryStore, Result};
 pub use error::StoreError;
+pub use event_feed::{EVENT_WAIT_MAX, EventFeed, Received, Subscription};
 pub use histogram::Latency;
+pub use lock_guard::LockGuard;
+pub use lock_manager::{LOCK_WAIT_MAX, LockError, LockManager, LockOptions};
 pub use monitor::{Circuit, Monitor, Repeat, RoleStatus};
 pub use plugin::{PluginCache, PluginConfigStore, PluginEvents, PluginLocks, PluginMemoryStore};
 
@@ -38,14 +53,36 @@ pub use crate::bindings::config_store::exports::compozy::store::config_store::{C
 pub struct Stores {
     /// The role `cache`.
     pub cache: Option<Arc<dyn Cache>>,
-    /// The role `locks`.
+    /// The role `locks`, for those who do not wait.
     pub locks: Option<Arc<dyn Locks>>,
-    /// The role `events`.
+    /// The role `locks`, for those who wait and hold.
+    pub lock_manager: Option<Arc<LockManager>>,
+    /// The role `events`, for those who do not wait.
     pub events: Option<Arc<dyn Events>>,
+    /// The role `events`, for those who wait.
+    pub event_feed: Option<EventFeed>,
     /// The role `config-store`.
     pub config: Option<Arc<dyn ConfigStore>>,
     /// The role `memory-store`.
     pub memory: Option<Arc<dyn MemoryStore>>,
+}
+
+impl Stores {
+    /// Adds the backend of `locks`. Its releases are announced on `changes`.
+    #[must_use]
+    pub fn with_locks(mut self, locks: Arc<dyn Locks>, changes: &Arc<Changes>) -> Self {
+        self.lock_manager = Some(Arc::new(LockManager::new(Arc::clone(&locks), Arc::clone(changes))));
+        self.locks = Some(locks);
+        self
+    }
+
+    /// Adds the backend of `events`. Its appends are announced on `changes`.
+    #[must_use]
+    pub fn with_events(mut self, events: Arc<dyn Events>, changes: &Arc<Changes>) -> Self {
+        self.event_feed = Some(EventFeed::new(Arc::clone(&events), Arc::clone(changes)));
+        self.events = Some(events);
+        self
+    }
 }
 
 impl std::fmt::Debug for Stores {

@@ -1,5 +1,7 @@
 //! How the host feels, for people and for whatever restarts it.
 
+use std::collections::BTreeMap;
+
 use axum::Json;
 use axum::extract::State;
 use serde::Serialize;
@@ -17,7 +19,7 @@ pub(super) struct Health {
     #[serde(skip_serializing_if = "Option::is_none")]
     trouble: Option<String>,
     workflows: usize,
-    stores: std::collections::BTreeMap<String, Option<String>>,
+    stores: BTreeMap<String, Value>,
     plugins: Vec<Value>,
 }
 

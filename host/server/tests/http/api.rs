@@ -205,7 +205,11 @@ async fn health_tells_degraded_and_stopping() {
     let (status, _, body) = call(&router, get("/api/v0/health")).await;
     assert_eq!(status, StatusCode::OK);
     assert_eq!(body["status"], "ok", "{body}");
-    assert_eq!((&body["mode"], &body["stores"]["cache"]), (&json!("standalone"), &json!("sqlite")), "{body}");
+    assert_eq!(
+        (&body["mode"], &body["stores"]["cache"]["circuit"]),
+        (&json!("standalone"), &json!("closed")),
+        "{body}"
+    );
     assert_eq!(call(&router, get("/readyz")).await.0, StatusCode::OK);
     // The fake engine is not writable any more after three starts.
     for _ in 0..3 {

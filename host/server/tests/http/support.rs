@@ -137,7 +137,7 @@ impl HostInfo for FakeHost {
         HostHealth {
             mode: "standalone",
             trouble: None,
-            stores: BTreeMap::from([("cache".to_owned(), Some("sqlite".to_owned()))]),
+            stores: BTreeMap::from([("cache".to_owned(), serde_json::json!({ "circuit": "closed" }))]),
             plugins: vec![json!({ "name": "sqlite" })],
         }
     }

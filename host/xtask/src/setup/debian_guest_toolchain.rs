@@ -10,7 +10,7 @@ use std::{env, fs};
 
 use anyhow::{Context, Result, bail};
 
-use super::GUEST_TARGET;
+use super::{GUEST_TARGET, apt};
 use crate::workspace::Workspace;
 use crate::{process, progress};
 
@@ -53,7 +53,7 @@ impl DebianToolchain {
             bail!("the linker {LINKER} is missing in the Rust toolchain {}", rustup_sysroot.display());
         };
         if !packages_present() {
-            install_packages(&workspace.root)?;
+            apt::install(&workspace.root, &PACKAGES)?;
         }
         let version = version().with_context(|| format!("{RUSTC} is not there or older than 1.{MINOR_VERSION_MIN}"))?;
         let sysroot = sysroot(workspace, &version);
@@ -121,29 +121,6 @@ fn packages_present() -> bool {
         && Path::new(CARGO).exists()
         && Path::new(SOURCES).exists()
         && LIBC_FILES.iter().all(|file| libc.join(file).exists())
-}
-
-fn install_packages(folder: &Path) -> Result<()> {
-    if !Path::new("/usr/bin/apt-get").exists() {
-        bail!("this is no Debian: there is no apt-get");
-    }
-    // Owned by root are the files of processes that root started.
-    let root = fs::metadata("/proc/self").is_ok_and(|data| std::os::unix::fs::MetadataExt::uid(&data) == 0);
-    if !root {
-        bail!("only root can install Debian's packages");
-    }
-    progress::step(&format!("installing Debian's packages {}", PACKAGES.join(" ")));
-    let apt = |args: &[&str]| {
-        let mut command = process::program("/usr/bin/apt-get", folder);
-        command.args(["-q", "-y"]).args(args).env("DEBIAN_FRONTEND", "noninteractive");
-        process::run(&mut command)
-    };
-    let mut install = vec!["install", "--no-install-recommends"];
-    install.extend(PACKAGES);
-    // The lists of packages may be missing or old; asking for them first would need the network every time.
-    apt(&install)
-        .or_else(|_| apt(&["update"]).and_then(|()| apt(&install)))
-        .context("apt-get cannot install the packages")
 }
 
 /// Builds `std` by way of an empty crate, and gathers it with the C library in a sysroot.

@@ -1,6 +1,8 @@
-//! Makes this machine able to build guests, and remembers how.
+//! Makes this machine able to build guests and to run the tests, and remembers how.
 
+mod apt;
 mod debian_guest_toolchain;
+mod redis_server;
 
 use std::env;
 use std::path::{Path, PathBuf};
@@ -12,6 +14,7 @@ use crate::process;
 use crate::progress;
 use crate::workspace::Workspace;
 use debian_guest_toolchain::DebianToolchain;
+pub(crate) use redis_server::redis_server;
 
 /// The target that guests are compiled for.
 pub(crate) const GUEST_TARGET: &str = "wasm32-wasip2";

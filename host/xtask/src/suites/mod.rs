@@ -64,6 +64,9 @@ pub(crate) fn run(workspace: &Workspace) -> ExitCode {
     if let Err(error) = prepare(workspace) {
         sum.one("build", Err(error));
     }
+    if let Err(error) = setup::redis_server(workspace) {
+        sum.one("redis-server", Err(error));
+    }
     let mut command = process::cargo(&workspace.root);
     sum.cargo_test("cargo test --workspace", command.args(["test", "--workspace", "--no-fail-fast"]));
     match guests::discover(workspace, Which::All) {

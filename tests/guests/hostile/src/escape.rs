@@ -1,13 +1,17 @@
 //! Reaching for what was not given.
 
 use std::fmt::Display;
-use std::net::{SocketAddr, TcpStream};
+use std::net::SocketAddrV4;
 use std::{env, fs};
 
 use compozy_sdk::{Context, Json, TaskError, http, sql};
 use serde::Deserialize;
 use serde_json::{Map, json};
 use wasip2::filesystem::preopens;
+use wasip2::sockets::instance_network::instance_network;
+use wasip2::sockets::ip_name_lookup::resolve_addresses;
+use wasip2::sockets::network::{ErrorCode, IpAddressFamily, IpSocketAddress, Ipv4SocketAddress};
+use wasip2::sockets::tcp_create_socket::create_tcp_socket;
 
 /// What came of one attempt.
 fn outcome<T, E: Display>(result: Result<T, E>, what: impl FnOnce(T) -> String) -> Json {
@@ -143,13 +147,34 @@ pub(crate) struct Network {
 }
 
 pub(crate) fn network(input: Network, _: &Context) -> Result<Json, TaskError> {
-    let connected = match input.address.parse::<SocketAddr>() {
-        Ok(address) => outcome(TcpStream::connect(address), |_| "connected".into()),
+    let connected = match input.address.parse::<SocketAddrV4>() {
+        Ok(address) => outcome(connect(address), |()| "connected".into()),
         Err(error) => outcome(Err::<(), _>(error), |()| String::new()),
     };
-    let resolved = outcome(std::net::ToSocketAddrs::to_socket_addrs(&("localhost", 80)), |found| {
-        format!("{} addresses", found.count())
-    });
+    let resolved = outcome(resolve("localhost"), |found| format!("{found} addresses"));
     let asked = outcome(http::get(&input.url), |response| format!("status {}", response.status));
     Ok(json!({ "tcp": connected, "dns": resolved, "http": asked }))
+}
+
+// By WASI itself and not by `std::net`, for which not every C library of a guest toolchain has the functions.
+fn connect(address: SocketAddrV4) -> Result<(), ErrorCode> {
+    let [a, b, c, d] = address.ip().octets();
+    let remote = IpSocketAddress::Ipv4(Ipv4SocketAddress { port: address.port(), address: (a, b, c, d) });
+    let socket = create_tcp_socket(IpAddressFamily::Ipv4)?;
+    socket.start_connect(&instance_network(), remote)?;
+    socket.subscribe().block();
+    socket.finish_connect().map(drop)
+}
+
+fn resolve(name: &str) -> Result<usize, ErrorCode> {
+    let stream = resolve_addresses(&instance_network(), name)?;
+    let mut found = 0;
+    loop {
+        match stream.resolve_next_address() {
+            Ok(Some(_)) => found += 1,
+            Ok(None) => return Ok(found),
+            Err(ErrorCode::WouldBlock) => stream.subscribe().block(),
+            Err(error) => return Err(error),
+        }
+    }
 }

@@ -4,6 +4,7 @@ use async_trait::async_trait;
 
 use super::{PluginStore, call};
 use crate::bindings::events::EventsPlugin;
+use crate::stores::changes::stream_topic;
 use crate::stores::{
     DumpedStream, Event, EventPage, Events, HealthStatus, KeyPage, Result, Retention, Span, Statistics, StreamPage,
     StreamState,
@@ -15,11 +16,15 @@ pub type PluginEvents = PluginStore<EventsPlugin>;
 #[async_trait]
 impl Events for PluginEvents {
     async fn append(&self, stream: &str, payload: &[u8]) -> Result<u64> {
-        call!(self, Once, compozy_store_events.call_append(stream, payload))
+        let appended = call!(self, Once, compozy_store_events.call_append(stream, payload));
+        self.changes.announce(|| stream_topic(stream));
+        appended
     }
 
     async fn append_many(&self, stream: &str, payloads: &[Span], bytes: &[u8]) -> Result<u64> {
-        call!(self, Once, compozy_store_events.call_append_many(stream, payloads, bytes))
+        let appended = call!(self, Once, compozy_store_events.call_append_many(stream, payloads, bytes));
+        self.changes.announce(|| stream_topic(stream));
+        appended
     }
 
     async fn read_after(&self, stream: &str, after: u64, max: u32) -> Result<EventPage> {

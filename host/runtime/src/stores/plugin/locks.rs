@@ -6,6 +6,7 @@ use async_trait::async_trait;
 
 use super::{PluginStore, call};
 use crate::bindings::locks::LocksPlugin;
+use crate::stores::changes::lock_topic;
 use crate::stores::{
     Attempt, DumpedLock, HealthStatus, LockPage, LockState, Locks, Result, Statistics, whole_milliseconds,
 };
@@ -24,7 +25,9 @@ impl Locks for PluginLocks {
     }
 
     async fn release(&self, name: &str, token: u64) -> Result<bool> {
-        call!(self, Once, compozy_store_locks.call_release(name, token))
+        let released = call!(self, Once, compozy_store_locks.call_release(name, token));
+        self.changes.announce(|| lock_topic(name));
+        released
     }
 
     async fn inspect(&self, name: &str) -> Result<Option<LockState>> {

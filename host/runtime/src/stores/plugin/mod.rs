@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use crate::pool::InstancePool;
-use crate::stores::Monitor;
+use crate::stores::{Changes, Monitor};
 
 mod cache;
 mod config;
@@ -25,12 +25,17 @@ pub use memory::PluginMemoryStore;
 pub struct PluginStore<E> {
     pool: Arc<InstancePool<E>>,
     monitor: Arc<Monitor>,
+    changes: Arc<Changes>,
 }
 
 impl<E> PluginStore<E> {
-    /// Over the instances of this pool, watched by this monitor.
-    pub fn new(pool: impl Into<Arc<InstancePool<E>>>, monitor: impl Into<Arc<Monitor>>) -> Self {
-        Self { pool: pool.into(), monitor: monitor.into() }
+    /// Over the instances of this pool, watched by this monitor. What others may wait for is announced on `changes`.
+    pub fn new(
+        pool: impl Into<Arc<InstancePool<E>>>,
+        monitor: impl Into<Arc<Monitor>>,
+        changes: impl Into<Arc<Changes>>,
+    ) -> Self {
+        Self { pool: pool.into(), monitor: monitor.into(), changes: changes.into() }
     }
 }
 
@@ -49,7 +54,7 @@ macro_rules! call {
             }
             .await;
             match operation.end(result) {
-                std::ops::ControlFlow::Break(result) => return result,
+                std::ops::ControlFlow::Break(result) => break result,
                 std::ops::ControlFlow::Continue(pause) => tokio::time::sleep(pause).await,
             }
         }

@@ -1,0 +1,226 @@
+//! What lies between the socket and the crate: one reply is never larger than allowed, and a connection that went silent is known.
+
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+/// A header of RESP is a type and a number; what is longer is text, whose begin is enough.
+const HEADER_BYTES: usize = 24;
+
+/// A connection of whatever kind.
+pub(super) trait Transport: AsyncRead + AsyncWrite + Send + Unpin {}
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Transport for T {}
+
+/// A reply that is larger than a guest may be given. The connection ends with it, because the rest cannot be skipped cheaply.
+#[derive(Debug, Clone, Copy, thiserror::Error)]
+#[error("a reply of {used} bytes is larger than the {allowed} bytes that are allowed")]
+pub(super) struct ReplyTooLarge {
+    pub(super) used: u64,
+    pub(super) allowed: u64,
+}
+
+/// What is known of a connection from outside.
+#[derive(Debug)]
+pub(super) struct Meter {
+    origin: Instant,
+    /// When a byte moved last, in milliseconds after `origin`.
+    moved: AtomicU64,
+    /// How large the reply was that ended the connection; 0 for none.
+    too_large: AtomicU64,
+}
+
+impl Meter {
+    pub(super) fn new() -> Arc<Self> {
+        Arc::new(Self { origin: Instant::now(), moved: AtomicU64::new(0), too_large: AtomicU64::new(0) })
+    }
+
+    fn now(&self) -> u64 {
+        u64::try_from(self.origin.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+
+    fn touch(&self) {
+        self.moved.store(self.now(), Ordering::Relaxed);
+    }
+
+    /// For how long no byte has moved in either direction.
+    pub(super) fn silent(&self) -> Duration {
+        Duration::from_millis(self.now().saturating_sub(self.moved.load(Ordering::Relaxed)))
+    }
+
+    /// The size of the reply that ended the connection, if one did.
+    pub(super) fn too_large(&self) -> Option<u64> {
+        Some(self.too_large.load(Ordering::Relaxed)).filter(|used| *used > 0)
+    }
+}
+
+/// A transport whose replies are measured.
+pub(super) struct Guarded {
+    inner: Pin<Box<dyn Transport>>,
+    meter: Arc<Meter>,
+    framing: Framing,
+}
+
+impl Guarded {
+    /// `allowed`: bytes of one reply.
+    pub(super) fn new(inner: Pin<Box<dyn Transport>>, meter: Arc<Meter>, allowed: u64) -> Self {
+        Self { inner, meter, framing: Framing::new(allowed) }
+    }
+}
+
+impl AsyncRead for Guarded {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let before = buffer.filled().len();
+        let polled = self.inner.as_mut().poll_read(cx, buffer);
+        if matches!(polled, Poll::Ready(Ok(()))) {
+            self.meter.touch();
+            let seen = self.framing.see(&buffer.filled()[before..]);
+            if let Err(too_large) = seen {
+                self.meter.too_large.store(too_large.used, Ordering::Relaxed);
+                buffer.set_filled(before);
+                return Poll::Ready(Err(io::Error::other(too_large)));
+            }
+        }
+        polled
+    }
+}
+
+impl AsyncWrite for Guarded {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        let polled = self.inner.as_mut().poll_write(cx, bytes);
+        if polled.is_ready() {
+            self.meter.touch();
+        }
+        polled
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.inner.as_mut().poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.inner.as_mut().poll_shutdown(cx)
+    }
+}
+
+/// Counts the bytes of each reply while they come, looking at headers only.
+#[derive(Debug)]
+struct Framing {
+    allowed: u64,
+    /// Values that the current reply still lacks.
+    missing: u64,
+    /// Bytes of a bulk string that are to come, with its line end.
+    skip: u64,
+    header: [u8; HEADER_BYTES],
+    header_length: usize,
+    used: u64,
+}
+
+impl Framing {
+    fn new(allowed: u64) -> Self {
+        Self { allowed, missing: 1, skip: 0, header: [0; HEADER_BYTES], header_length: 0, used: 0 }
+    }
+
+    fn see(&mut self, mut bytes: &[u8]) -> Result<(), ReplyTooLarge> {
+        while !bytes.is_empty() {
+            let taken = if self.skip > 0 {
+                let taken = usize::try_from(self.skip).unwrap_or(usize::MAX).min(bytes.len());
+                self.skip -= taken as u64;
+                if self.skip == 0 {
+                    self.value();
+                }
+                taken
+            } else {
+                self.header(bytes)?
+            };
+            self.used += taken as u64;
+            bytes = &bytes[taken..];
+            if self.used > self.allowed {
+                return Err(ReplyTooLarge { used: self.used, allowed: self.allowed });
+            }
+            if self.missing == 0 {
+                (self.missing, self.used) = (1, 0);
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes bytes up to the end of a line.
+    fn header(&mut self, bytes: &[u8]) -> Result<usize, ReplyTooLarge> {
+        let end = bytes.iter().position(|byte| *byte == b'\n');
+        let taken = end.map_or(bytes.len(), |at| at + 1);
+        let room = HEADER_BYTES - self.header_length;
+        let kept = taken.min(room);
+        self.header[self.header_length..self.header_length + kept].copy_from_slice(&bytes[..kept]);
+        self.header_length += kept;
+        if end.is_some() {
+            let number = number(&self.header[1..self.header_length.max(1)]);
+            let kind = self.header[0];
+            self.header_length = 0;
+            match (kind, number) {
+                (b'$' | b'!' | b'=', Some(length)) => {
+                    if self.used.saturating_add(length) > self.allowed {
+                        return Err(ReplyTooLarge { used: self.used.saturating_add(length), allowed: self.allowed });
+                    }
+                    self.skip = length + 2;
+                }
+                (b'*' | b'~' | b'>', Some(count)) => {
+                    self.missing = self.missing.saturating_add(count);
+                    self.value();
+                }
+                (b'%' | b'|', Some(count)) => {
+                    let more = u64::from(kind == b'|');
+                    self.missing = self.missing.saturating_add(count.saturating_mul(2)).saturating_add(more);
+                    self.value();
+                }
+                _ => self.value(),
+            }
+        }
+        Ok(taken)
+    }
+
+    fn value(&mut self) {
+        self.missing = self.missing.saturating_sub(1);
+    }
+}
+
+/// The number of a header; `None` when it is negative (a nil) or none.
+fn number(text: &[u8]) -> Option<u64> {
+    let text = text.strip_suffix(b"\r\n").or_else(|| text.strip_suffix(b"\n")).unwrap_or(text);
+    std::str::from_utf8(text).ok()?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const REPLIES: &[u8] = b"+OK\r\n:12\r\n$5\r\nhello\r\n$-1\r\n*-1\r\n*2\r\n$1\r\n\n\r\n*1\r\n:1\r\n-ERR some text that is long, with a $9 in it\r\n$0\r\n\r\n*0\r\n";
+
+    #[test]
+    fn replies_are_told_apart_however_they_are_cut() {
+        for step in 1..REPLIES.len() {
+            let mut framing = Framing::new(60);
+            for chunk in REPLIES.chunks(step) {
+                framing.see(chunk).unwrap();
+            }
+            assert_eq!((framing.missing, framing.used, framing.skip), (1, 0, 0), "in steps of {step}");
+        }
+    }
+
+    #[test]
+    fn a_large_reply_is_noticed_by_its_header_or_by_its_sum() {
+        assert_eq!(Framing::new(100).see(b"$101\r\n").unwrap_err().used, 101);
+        Framing::new(100).see(b"$90\r\n").unwrap();
+        let mut framing = Framing::new(100);
+        framing.see(b"*1000\r\n").unwrap();
+        let sum = (0..1000).try_for_each(|_| framing.see(b":1\r\n"));
+        assert_eq!(sum.unwrap_err().used, 103);
+        // Many small replies are many replies.
+        let mut framing = Framing::new(100);
+        (0..1000).try_for_each(|_| framing.see(b":1\r\n")).unwrap();
+    }
+}
