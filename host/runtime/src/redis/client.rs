@@ -1,6 +1,7 @@
 //! One plugin's part of the server.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use futures_util::FutureExt;
@@ -12,6 +13,7 @@ use super::changes::Changes;
 use super::commands::Answer;
 use super::encode::{self, Ready, slices};
 use super::error::{client, invalid, server, too_large};
+use super::guard::mark;
 use super::lanes::{Lanes, Live};
 use super::reply::Collector;
 use super::settings::{Endpoint, RedisOpenError, RedisSettings, Target};
@@ -28,6 +30,8 @@ pub struct RedisClient {
     pub(super) limits: Limits,
     pub(super) lanes: Lanes,
     changes: Changes,
+    /// Numbers of marks so far.
+    marks: AtomicU64,
 }
 
 /// A script with its hash, under which the server keeps it.
@@ -46,7 +50,7 @@ impl RedisClient {
         let changes = Changes::new(target.clone(), format!("{prefix}changes"), allowed);
         let endpoint = target.endpoint.clone();
         let lanes = Lanes::new(target, plugin, allowed);
-        Ok(Arc::new(Self { endpoint, prefix, limits, lanes, changes }))
+        Ok(Arc::new(Self { endpoint, prefix, limits, lanes, changes, marks: AtomicU64::new(0) }))
     }
 
     /// The limits that hold for the plugin.
@@ -70,11 +74,8 @@ impl RedisClient {
         let ready = encode::commands(commands, self.prefix.as_bytes(), self.allowed())?;
         match atomicity {
             Atomicity::Pipeline => self.lanes.call(self.timeout(), async |to, _| self.pipeline(to, ready).await).await,
-            Atomicity::Transaction if ready.iter().all(|ready| ready.answer == Answer::Short) => {
-                self.lanes.call(self.timeout(), async |to, live| self.transaction(to, live, ready).await).await
-            }
             Atomicity::Transaction => {
-                self.lanes.call_alone(self.timeout(), async |to, live| self.transaction(to, live, ready).await).await
+                self.lanes.call(self.timeout(), async |to, live| self.transaction(to, live, ready).await).await
             }
         }
     }
@@ -165,7 +166,8 @@ impl RedisClient {
             for Ready { command, answer } in ready {
                 let mut to = to.clone();
                 let mut call = Box::pin(async move { to.send_packed_command(&command).await });
-                let early = call.as_mut().now_or_never();
+                // Without tokio's budget, which would put off what is sent late.
+                let early = tokio::task::unconstrained(call.as_mut()).now_or_never();
                 sent.push((call, early, answer));
             }
             for (call, early, answer) in sent {
@@ -185,18 +187,28 @@ impl RedisClient {
         live: &Live,
         ready: Vec<Ready>,
     ) -> Result<Reply, RedisError> {
-        let (mut pipeline, answers) = pipeline(ready);
+        let number = self.marks.fetch_add(1, Ordering::Relaxed) + 1;
+        let marked = ready.iter().any(|ready| ready.answer != Answer::Short);
+        let mut commands = Vec::with_capacity(ready.len() + 1);
+        if marked {
+            let mut command = redis::cmd("PING");
+            command.arg(mark(number).as_slice());
+            commands.push(Ready { command, answer: Answer::Short });
+        }
+        commands.extend(ready);
+        let first = usize::from(marked);
+        let (mut pipeline, answers) = pipeline(commands);
         pipeline.atomic();
         // MULTI and what is queued answer first; only the answer of EXEC counts.
-        let values =
-            to.send_packed_commands(&pipeline, answers.len() + 1, 1).await.map_err(|error| match live.too_large() {
-                Some(used) => too_large(Limit::HostcallBytes, used, self.allowed()),
-                None => self.error(error),
-            })?;
+        let sent = to.send_packed_commands(&pipeline, answers.len() + 1, 1).await;
+        let values = sent.map_err(|error| match live.too_large(number) {
+            Some(used) => too_large(Limit::HostcallBytes, used, self.allowed()),
+            None => client(error, first, &self.endpoint),
+        })?;
         let mut collector = self.collector();
         match values.into_iter().next() {
             Some(Value::Array(values)) if values.len() == answers.len() => {
-                for (value, answer) in values.into_iter().zip(answers) {
+                for (value, answer) in values.into_iter().zip(answers).skip(first) {
                     collector.add(value, answer)?;
                 }
                 Ok(collector.finish())
@@ -222,7 +234,7 @@ impl RedisClient {
     }
 
     pub(super) fn error(&self, error: redis::RedisError) -> RedisError {
-        client(error, &self.endpoint)
+        client(error, 0, &self.endpoint)
     }
 }
 

@@ -89,6 +89,10 @@ async fn in_time<T>(
 }
 
 fn refused(error: &redis::RedisError) -> ConnectError {
+    // Of a refused password, the crate tells no more than that.
+    if error.kind() == redis::ErrorKind::AuthenticationFailed {
+        return ConnectError("the server refuses the user or the password".to_owned());
+    }
     ConnectError(match (error.code(), error.detail()) {
         (Some(code), Some(detail)) => format!("{code} {detail}"),
         _ => error.to_string(),

@@ -41,8 +41,8 @@ pub(super) fn server(error: &ServerError) -> RedisError {
     }
 }
 
-/// An error of the crate: the transport's, or a transaction that the server refused as a whole.
-pub(super) fn client(error: redis::RedisError, endpoint: &impl fmt::Display) -> RedisError {
+/// An error of the crate: the transport's, or a transaction that the server refused as a whole. `first`: commands before the guest's.
+pub(super) fn client(error: redis::RedisError, first: usize, endpoint: &impl fmt::Display) -> RedisError {
     if let Some(reply) = reply_too_large(&error) {
         return too_large(Limit::HostcallBytes, reply.used, reply.allowed);
     }
@@ -52,7 +52,7 @@ pub(super) fn client(error: redis::RedisError, endpoint: &impl fmt::Display) -> 
         let cause =
             error.into_server_errors().and_then(|errors| errors.first().map(|(index, error)| (*index, server(error))));
         return match cause {
-            Some((index, error)) => at_command(error, index),
+            Some((index, error)) => at_command(error, index.saturating_sub(first)),
             None => invalid(text),
         };
     }

@@ -3,11 +3,24 @@
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+/// A mark that is the first element of a transaction's reply. When the reply is too large, it tells whose it was: unlike the error, which
+/// the crate gives to single commands only, it is in the reply itself.
+pub(super) const MARK_BYTES: usize = 24;
+const MARK: &[u8; 16] = b"\0compozy-reply-\0";
+
+/// The mark of this number.
+pub(super) fn mark(number: u64) -> [u8; MARK_BYTES] {
+    let mut mark = [0; MARK_BYTES];
+    mark[..MARK.len()].copy_from_slice(MARK);
+    mark[MARK.len()..].copy_from_slice(&number.to_be_bytes());
+    mark
+}
 
 /// A header of RESP is a type and a number; what is longer is text, whose begin is enough.
 const HEADER_BYTES: usize = 24;
@@ -28,33 +41,46 @@ pub(super) struct ReplyTooLarge {
 #[derive(Debug)]
 pub(super) struct Meter {
     origin: Instant,
-    /// When a byte moved last, in milliseconds after `origin`.
-    moved: AtomicU64,
+    /// When a byte came last, in milliseconds after `origin`.
+    came: AtomicU64,
+    /// When a byte went last.
+    went: AtomicU64,
+    /// Whether the system takes no more for now.
+    full: AtomicBool,
     /// How large the reply was that ended the connection; 0 for none.
     too_large: AtomicU64,
+    /// The number of the mark in it; 0 for none.
+    culprit: AtomicU64,
 }
 
 impl Meter {
     pub(super) fn new() -> Arc<Self> {
-        Arc::new(Self { origin: Instant::now(), moved: AtomicU64::new(0), too_large: AtomicU64::new(0) })
+        let none = AtomicU64::default;
+        Arc::new(Self {
+            origin: Instant::now(),
+            came: none(),
+            went: none(),
+            full: AtomicBool::new(false),
+            too_large: none(),
+            culprit: none(),
+        })
     }
 
     fn now(&self) -> u64 {
         u64::try_from(self.origin.elapsed().as_millis()).unwrap_or(u64::MAX)
     }
 
-    fn touch(&self) {
-        self.moved.store(self.now(), Ordering::Relaxed);
+    /// Whether nothing came for so long, though it is not that something large is still on its way out.
+    pub(super) fn silent(&self, time: Duration) -> bool {
+        let since = |last: &AtomicU64| Duration::from_millis(self.now().saturating_sub(last.load(Ordering::Relaxed)));
+        let sending = self.full.load(Ordering::Relaxed) && since(&self.went) < time / 2;
+        since(&self.came) >= time && !sending
     }
 
-    /// For how long no byte has moved in either direction.
-    pub(super) fn silent(&self) -> Duration {
-        Duration::from_millis(self.now().saturating_sub(self.moved.load(Ordering::Relaxed)))
-    }
-
-    /// The size of the reply that ended the connection, if one did.
-    pub(super) fn too_large(&self) -> Option<u64> {
-        Some(self.too_large.load(Ordering::Relaxed)).filter(|used| *used > 0)
+    /// The size of the reply that ended the connection, if it was the one with the mark of this number.
+    pub(super) fn too_large(&self, number: u64) -> Option<u64> {
+        let used = self.too_large.load(Ordering::Acquire);
+        (used > 0 && self.culprit.load(Ordering::Relaxed) == number).then_some(used)
     }
 }
 
@@ -77,10 +103,11 @@ impl AsyncRead for Guarded {
         let before = buffer.filled().len();
         let polled = self.inner.as_mut().poll_read(cx, buffer);
         if matches!(polled, Poll::Ready(Ok(()))) {
-            self.meter.touch();
+            self.meter.came.store(self.meter.now(), Ordering::Relaxed);
             let seen = self.framing.see(&buffer.filled()[before..]);
             if let Err(too_large) = seen {
-                self.meter.too_large.store(too_large.used, Ordering::Relaxed);
+                self.meter.culprit.store(self.framing.marked(), Ordering::Relaxed);
+                self.meter.too_large.store(too_large.used, Ordering::Release);
                 buffer.set_filled(before);
                 return Poll::Ready(Err(io::Error::other(too_large)));
             }
@@ -93,8 +120,9 @@ impl AsyncWrite for Guarded {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let polled = self.inner.as_mut().poll_write(cx, bytes);
         if polled.is_ready() {
-            self.meter.touch();
+            self.meter.went.store(self.meter.now(), Ordering::Relaxed);
         }
+        self.meter.full.store(polled.is_pending(), Ordering::Relaxed);
         polled
     }
 
@@ -118,11 +146,36 @@ struct Framing {
     header: [u8; HEADER_BYTES],
     header_length: usize,
     used: u64,
+    /// Values of the current reply that have begun.
+    begun: u64,
+    /// What was read of the second value, when it has the length of a mark.
+    mark: [u8; MARK_BYTES],
+    mark_length: Option<usize>,
 }
 
 impl Framing {
     fn new(allowed: u64) -> Self {
-        Self { allowed, missing: 1, skip: 0, header: [0; HEADER_BYTES], header_length: 0, used: 0 }
+        Self {
+            allowed,
+            missing: 1,
+            skip: 0,
+            header: [0; HEADER_BYTES],
+            header_length: 0,
+            used: 0,
+            begun: 0,
+            mark: [0; MARK_BYTES],
+            mark_length: None,
+        }
+    }
+
+    /// The number of the mark in the current reply; 0 for none.
+    fn marked(&self) -> u64 {
+        match self.mark.strip_prefix(MARK) {
+            Some(number) if self.mark_length == Some(MARK_BYTES) => {
+                u64::from_be_bytes(number.try_into().expect("eight bytes are left"))
+            }
+            _ => 0,
+        }
     }
 
     fn see(&mut self, mut bytes: &[u8]) -> Result<(), ReplyTooLarge> {
@@ -130,6 +183,9 @@ impl Framing {
             let taken = if self.skip > 0 {
                 let taken = usize::try_from(self.skip).unwrap_or(usize::MAX).min(bytes.len());
                 self.skip -= taken as u64;
+                if self.begun == 2 {
+                    self.read_mark(&bytes[..taken]);
+                }
                 if self.skip == 0 {
                     self.value();
                 }
@@ -143,7 +199,7 @@ impl Framing {
                 return Err(ReplyTooLarge { used: self.used, allowed: self.allowed });
             }
             if self.missing == 0 {
-                (self.missing, self.used) = (1, 0);
+                (self.missing, self.used, self.begun, self.mark_length) = (1, 0, 0, None);
             }
         }
         Ok(())
@@ -161,12 +217,16 @@ impl Framing {
             let number = number(&self.header[1..self.header_length.max(1)]);
             let kind = self.header[0];
             self.header_length = 0;
+            self.begun += 1;
             match (kind, number) {
                 (b'$' | b'!' | b'=', Some(length)) => {
                     if self.used.saturating_add(length) > self.allowed {
                         return Err(ReplyTooLarge { used: self.used.saturating_add(length), allowed: self.allowed });
                     }
                     self.skip = length + 2;
+                    if self.begun == 2 && length == MARK_BYTES as u64 {
+                        self.mark_length = Some(0);
+                    }
                 }
                 (b'*' | b'~' | b'>', Some(count)) => {
                     self.missing = self.missing.saturating_add(count);
@@ -181,6 +241,14 @@ impl Framing {
             }
         }
         Ok(taken)
+    }
+
+    fn read_mark(&mut self, bytes: &[u8]) {
+        if let Some(length) = &mut self.mark_length {
+            let taken = bytes.len().min(MARK_BYTES - *length);
+            self.mark[*length..*length + taken].copy_from_slice(&bytes[..taken]);
+            *length += taken;
+        }
     }
 
     fn value(&mut self) {
@@ -208,6 +276,23 @@ mod tests {
                 framing.see(chunk).unwrap();
             }
             assert_eq!((framing.missing, framing.used, framing.skip), (1, 0, 0), "in steps of {step}");
+        }
+    }
+
+    #[test]
+    fn the_mark_of_a_large_reply_is_found_however_it_is_cut() {
+        let mut reply = b"*3\r\n$24\r\n".to_vec();
+        reply.extend_from_slice(&mark(77));
+        reply.extend_from_slice(b"\r\n$2\r\nok\r\n$900\r\n");
+        for step in 1..reply.len() {
+            let mut framing = Framing::new(100);
+            // The mark of another reply counts no more.
+            let small = [b"*1\r\n$24\r\n".as_slice(), &mark(5), b"\r\n"].concat();
+            framing.see(&small).unwrap();
+            assert_eq!(framing.marked(), 0);
+            let seen: Result<Vec<()>, _> = reply.chunks(step).map(|chunk| framing.see(chunk)).collect();
+            assert!(seen.unwrap_err().used >= 900);
+            assert_eq!(framing.marked(), 77, "in steps of {step}");
         }
     }
 

@@ -16,10 +16,8 @@ use super::guard::Meter;
 use super::settings::Target;
 use crate::bindings::compozy::host::redis::RedisError;
 
-/// Connections that all calls share.
-const SHARED: usize = 3;
-/// One more, for transactions whose answer can be large: when it is too large, only then is it sure who asked for it.
-const EXCLUSIVE: usize = SHARED;
+/// Connections of one plugin.
+const LANES: usize = 3;
 /// Calls under way on each open connection before one more is opened.
 const BUSY: usize = 8;
 
@@ -35,9 +33,9 @@ pub(super) struct Live {
 }
 
 impl Live {
-    /// The size of the reply that was too large and ended the connection, if one did.
-    pub(super) fn too_large(&self) -> Option<u64> {
-        self.meter.too_large()
+    /// The size of the reply that ended the connection, if it had the mark of this number.
+    pub(super) fn too_large(&self, number: u64) -> Option<u64> {
+        self.meter.too_large(number)
     }
 }
 
@@ -53,10 +51,7 @@ struct Lane {
 
 /// The connections of one plugin.
 #[derive(Debug)]
-pub(super) struct Lanes {
-    shared: Arc<Shared>,
-    exclusive: tokio::sync::Mutex<()>,
-}
+pub(super) struct Lanes(Arc<Shared>);
 
 #[derive(Debug)]
 struct Shared {
@@ -64,13 +59,13 @@ struct Shared {
     plugin: String,
     /// Bytes of one reply.
     allowed: u64,
-    lanes: Mutex<[Lane; SHARED + 1]>,
+    lanes: Mutex<[Lane; LANES]>,
     /// Told when a connection has come up.
     up: Notify,
 }
 
 impl Shared {
-    fn lanes(&self) -> MutexGuard<'_, [Lane; SHARED + 1]> {
+    fn lanes(&self) -> MutexGuard<'_, [Lane; LANES]> {
         self.lanes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -94,8 +89,7 @@ impl Drop for Borrowed {
 impl Lanes {
     pub(super) fn new(target: Target, plugin: &str, allowed: u64) -> Self {
         let (lanes, up) = (Mutex::default(), Notify::new());
-        let shared = Shared { target, plugin: plugin.to_owned(), allowed, lanes, up };
-        Self { shared: Arc::new(shared), exclusive: tokio::sync::Mutex::default() }
+        Self(Arc::new(Shared { target, plugin: plugin.to_owned(), allowed, lanes, up }))
     }
 
     /// Runs something on a connection, from finding one to the answer within `timeout`.
@@ -104,43 +98,21 @@ impl Lanes {
         timeout: Duration,
         work: impl AsyncFnOnce(MultiplexedConnection, &Live) -> Result<T, RedisError>,
     ) -> Result<T, RedisError> {
-        self.within(Instant::now() + timeout, timeout, SHARED, work).await
-    }
-
-    /// As `call`, on a connection that nobody else uses meanwhile.
-    pub(super) async fn call_alone<T>(
-        &self,
-        timeout: Duration,
-        work: impl AsyncFnOnce(MultiplexedConnection, &Live) -> Result<T, RedisError>,
-    ) -> Result<T, RedisError> {
         let deadline = Instant::now() + timeout;
-        let Ok(_turn) = timeout_at(deadline, self.exclusive.lock()).await else {
-            return Err(no_answer(&self.shared.target.endpoint, timeout));
-        };
-        self.within(deadline, timeout, EXCLUSIVE, work).await
-    }
-
-    async fn within<T>(
-        &self,
-        deadline: Instant,
-        timeout: Duration,
-        which: usize,
-        work: impl AsyncFnOnce(MultiplexedConnection, &Live) -> Result<T, RedisError>,
-    ) -> Result<T, RedisError> {
-        let endpoint = &self.shared.target.endpoint;
-        let borrowed = match self.pick(which) {
+        let endpoint = &self.0.target.endpoint;
+        let borrowed = match self.pick() {
             Some(borrowed) => borrowed,
-            None => match timeout_at(deadline, self.wait(which)).await {
+            None => match timeout_at(deadline, self.wait()).await {
                 Ok(borrowed) => borrowed,
-                Err(_) => return Err(no_connection(endpoint, timeout, &self.tried(which))),
+                Err(_) => return Err(no_connection(endpoint, timeout, &self.tried())),
             },
         };
         let live = &borrowed.0;
         let result = timeout_at(deadline, work(live.connection.clone(), live)).await;
         result.unwrap_or_else(|_| {
-            // Others wait behind this call. When nothing at all moved, the server or the way to it is gone, and a new connection
+            // Others wait behind this call. When nothing came all the time, the server or the way to it is gone, and a new connection
             // is the better one; it also frees what is queued for this one.
-            if live.meter.silent() >= timeout {
+            if live.meter.silent(timeout) {
                 live.end.notify_one();
             }
             Err(no_answer(endpoint, timeout))
@@ -148,12 +120,12 @@ impl Lanes {
     }
 
     /// Waits until there is a connection.
-    async fn wait(&self, which: usize) -> Borrowed {
+    async fn wait(&self) -> Borrowed {
         loop {
-            let up = self.shared.up.notified();
+            let up = self.0.up.notified();
             tokio::pin!(up);
             up.as_mut().enable();
-            if let Some(borrowed) = self.pick(which) {
+            if let Some(borrowed) = self.pick() {
                 return borrowed;
             }
             up.await;
@@ -161,18 +133,15 @@ impl Lanes {
     }
 
     /// The connection with the fewest calls under way; opens more when all are busy. Never waits.
-    fn pick(&self, which: usize) -> Option<Borrowed> {
-        let mut lanes = self.shared.lanes();
-        if which == EXCLUSIVE {
-            self.open(EXCLUSIVE, &mut lanes[EXCLUSIVE]);
-            return lanes[EXCLUSIVE].live.as_ref().map(Borrowed::new);
-        }
+    fn pick(&self) -> Option<Borrowed> {
+        let mut lanes = self.0.lanes();
         let load = |live: &&Arc<Live>| live.load.load(Ordering::Relaxed);
-        let best = lanes[..SHARED].iter().filter_map(|lane| lane.live.as_ref()).min_by_key(load).map(Borrowed::new);
+        let up = lanes.iter().filter(|lane| is_running(lane)).filter_map(|lane| lane.live.as_ref());
+        let best = up.min_by_key(load).map(Borrowed::new);
         let busy = best.as_ref().is_none_or(|borrowed| borrowed.0.load.load(Ordering::Relaxed) > BUSY);
         if busy {
             // The first one, or the first that is neither up nor being opened.
-            let next = (0..SHARED).find(|&at| !is_running(&lanes[at]));
+            let next = (0..LANES).find(|&at| !is_running(&lanes[at]));
             let first_is_coming = best.is_none() && is_running(&lanes[0]);
             if let Some(next) = next.filter(|_| !first_is_coming) {
                 self.open(next, &mut lanes[next]);
@@ -184,14 +153,13 @@ impl Lanes {
     fn open(&self, at: usize, lane: &mut Lane) {
         if !is_running(lane) {
             lane.live = None;
-            lane.task = Some(tokio::spawn(keep(Arc::clone(&self.shared), at)));
+            lane.task = Some(tokio::spawn(keep(Arc::clone(&self.0), at)));
         }
     }
 
     /// What became of the attempts, for a person.
-    fn tried(&self, which: usize) -> String {
-        let lanes = self.shared.lanes();
-        let lanes = if which == EXCLUSIVE { &lanes[EXCLUSIVE..] } else { &lanes[..SHARED] };
+    fn tried(&self) -> String {
+        let lanes = self.0.lanes();
         let last = lanes.iter().filter_map(|lane| lane.last.as_ref().map(|last| (lane.failed, last)));
         match last.max_by_key(|(_, (at, _))| *at) {
             Some((failed, (_, error))) => format!("tried {failed} times, the last time: {error}"),
@@ -202,7 +170,7 @@ impl Lanes {
 
 impl Drop for Lanes {
     fn drop(&mut self) {
-        for lane in self.shared.lanes().iter_mut() {
+        for lane in self.0.lanes().iter_mut() {
             if let Some(task) = lane.task.take() {
                 task.abort();
             }

@@ -2,5 +2,8 @@
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests may panic as tests do")]
 
+mod changes;
+mod faults;
+mod refused;
 mod support;
 mod values;
