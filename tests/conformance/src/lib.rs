@@ -48,7 +48,9 @@
 //! The suite is itself tested: `tests/broken` has a correct backend, and many with one fault each that the rule meant for it must find.
 
 mod compare;
+mod concurrent;
 mod keys;
+mod linear;
 mod model;
 mod report;
 mod rng;

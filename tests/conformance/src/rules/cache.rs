@@ -1,6 +1,7 @@
 //! The rules of the role `cache`.
 
 use crate::compare::Blob;
+use crate::concurrent;
 use crate::keys::{FAR_MS, KIB, filled, nasty, wrong};
 use crate::model::Moving;
 use crate::model::cache::{CacheModel, Call, When};
@@ -12,6 +13,7 @@ use super::Rule;
 /// Looks at all of them.
 pub(crate) async fn run(world: &World<'_>, run: &mut Run<'_>) {
     super::scripts::<CacheModel>(world, run, RULES).await;
+    concurrent::cache::run(world, run).await;
     super::model::<CacheModel>(world, run).await;
 }
 

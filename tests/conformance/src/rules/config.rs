@@ -2,6 +2,7 @@
 
 use compozy_runtime::stores::Namespace::{self, Config, Metadata};
 
+use crate::concurrent;
 use crate::keys::{FAR_MS, KIB, filled, nasty, wrong};
 use crate::model::Moving;
 use crate::model::config::{Call, ConfigModel, Verb};
@@ -13,6 +14,7 @@ use super::Rule;
 /// Looks at all of them.
 pub(crate) async fn run(world: &World<'_>, run: &mut Run<'_>) {
     super::scripts::<ConfigModel>(world, run, RULES).await;
+    concurrent::config::run(world, run).await;
     super::model::<ConfigModel>(world, run).await;
 }
 

@@ -1,6 +1,7 @@
 //! The rules of the role `events`.
 
 use crate::compare::Blob;
+use crate::concurrent;
 use crate::keys::{FAR_MS, KIB, filled, nasty, wrong};
 use crate::model::Moving;
 use crate::model::events::{Call, EventsModel};
@@ -12,6 +13,7 @@ use super::Rule;
 /// Looks at all of them.
 pub(crate) async fn run(world: &World<'_>, run: &mut Run<'_>) {
     super::scripts::<EventsModel>(world, run, RULES).await;
+    concurrent::events::run(world, run).await;
     super::model::<EventsModel>(world, run).await;
 }
 

@@ -1,5 +1,6 @@
 //! The rules of the role `locks`.
 
+use crate::concurrent;
 use crate::keys::{FAR_MS, nasty, wrong};
 use crate::model::Moving;
 use crate::model::locks::{Call, LocksModel, Which};
@@ -11,6 +12,7 @@ use super::Rule;
 /// Looks at all of them.
 pub(crate) async fn run(world: &World<'_>, run: &mut Run<'_>) {
     super::scripts::<LocksModel>(world, run, RULES).await;
+    concurrent::locks::run(world, run).await;
     super::model::<LocksModel>(world, run).await;
 }
 

@@ -3,6 +3,7 @@
 use compozy_runtime::stores::Keep;
 
 use crate::compare::Blob;
+use crate::concurrent;
 use crate::keys::{FAR_MS, KIB, filled, nasty, wrong};
 use crate::model::Moving;
 use crate::model::memory::{Call, FLUSH_MS, MemoryModel, Said};
@@ -14,6 +15,7 @@ use super::Rule;
 /// Looks at all of them.
 pub(crate) async fn run(world: &World<'_>, run: &mut Run<'_>) {
     super::scripts::<MemoryModel>(world, run, RULES).await;
+    concurrent::memory::run(world, run).await;
     super::model::<MemoryModel>(world, run).await;
 }
 

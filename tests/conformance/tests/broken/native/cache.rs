@@ -93,20 +93,22 @@ impl Cache for Native {
     async fn set_many(&self, entries: &[Assignment], bytes: &[u8], ttl: Option<Duration>) -> Result<()> {
         check_write_batch(entries.len())?;
         let expires = self.expires(ttl)?;
-        let mut slots = lock(&self.cache);
         let mut writes: Vec<(String, &[u8])> = Vec::new();
         for entry in entries {
             let value = slice(bytes, entry.value)?;
             let key = self.name(&entry.key)?;
             self.check_value(value.len())?;
             if self.has(Fault::SetManyNotAtomic) {
-                slots.put(&key, value, expires, self.fault);
+                lock(&self.cache).put(&key, value, expires, self.fault);
+                super::pause().await;
+                continue;
             }
             let twice = writes.iter().any(|(other, _)| *other == key);
             if !(twice && self.has(Fault::SetManyKeepsFirst)) {
                 writes.push((key, value));
             }
         }
+        let mut slots = lock(&self.cache);
         for (key, value) in writes {
             slots.put(&key, value, expires, self.fault);
         }
@@ -154,7 +156,7 @@ impl Cache for Native {
         let kept = found.map_or(expires, |slot| slot.expires);
         let expires = if self.has(Fault::IncrementTakesTtl) { expires } else { kept };
         if self.has(Fault::LostUpdate) {
-            tokio::task::yield_now().await;
+            super::pause().await;
             lock(&self.cache).put(&key, sum.to_string().as_bytes(), expires, self.fault);
             return Ok(sum);
         }

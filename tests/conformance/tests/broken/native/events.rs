@@ -47,7 +47,7 @@ impl Events for Native {
         self.check_value(payload.len())?;
         if self.has(Fault::SequenceTwice) {
             let last = lock(&self.events).get(stream).map_or(0, |stream| stream.last);
-            tokio::task::yield_now().await;
+            super::pause().await;
             let mut streams = lock(&self.events);
             let stream = streams.entry(stream.to_owned()).or_default();
             stream.last = last;
@@ -66,7 +66,7 @@ impl Events for Native {
         if self.has(Fault::AppendManyNotAtomic) {
             for span in payloads {
                 self.append(stream, slice(bytes, *span)?).await?;
-                tokio::task::yield_now().await;
+                super::pause().await;
             }
             return Ok(lock(&self.events)[stream].last);
         }

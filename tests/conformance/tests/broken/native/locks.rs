@@ -57,7 +57,7 @@ impl Locks for Native {
         }
         if self.has(Fault::TwoHolders) {
             let free = lock(&self.locks).live(name, self.now()).is_none();
-            tokio::task::yield_now().await;
+            super::pause().await;
             if free {
                 lock(&self.locks).held.remove(name);
             }

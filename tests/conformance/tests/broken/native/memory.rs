@@ -129,7 +129,7 @@ impl MemoryStore for Native {
         let expires = self.expires(ttl)?;
         if self.has(Fault::LostAppend) {
             let mut all = self.with(key, |memory| memory.messages.clone())?;
-            tokio::task::yield_now().await;
+            super::pause().await;
             all.extend(new);
             return self.with(key, |memory| {
                 memory.messages = all;
@@ -140,7 +140,7 @@ impl MemoryStore for Native {
         }
         if let (true, Some(keep)) = (self.has(Fault::TrimInTwoSteps), keep) {
             self.with(key, |memory| memory.messages.extend(new))?;
-            tokio::task::yield_now().await;
+            super::pause().await;
             return self.with(key, |memory| {
                 memory.expires = expires.or(memory.expires);
                 memory.trim(keep, self.fault);
@@ -223,8 +223,12 @@ impl MemoryStore for Native {
 
     async fn mark_flush_pending(&self, key: &str) -> Result<bool> {
         let until = self.clock_ms() + if self.has(Fault::FlagOfAnHour) { 3_600_000 } else { 1_800_000 };
+        let looked = self.with(key, |memory| memory.flag.is_none())?;
+        if self.has(Fault::MarkLooksThenSets) {
+            super::pause().await;
+        }
         self.with(key, |memory| {
-            let new = memory.flag.is_none();
+            let new = if self.has(Fault::MarkLooksThenSets) { looked } else { memory.flag.is_none() };
             if new || self.has(Fault::MarkRenewsFlag) {
                 memory.flag = Some(until);
             }

@@ -65,6 +65,7 @@ pub(crate) enum Fault {
     PeekResetsTtl,
     NamespacesMeet,
     LoadBeginsTtlAgain,
+    StaleRead,
     // Of the memory store.
     CountersDrift,
     TrimKeepsOneTooMany,
@@ -76,6 +77,7 @@ pub(crate) enum Fault {
     MarkRenewsFlag,
     FlagOfAnHour,
     DumpForgetsFlags,
+    MarkLooksThenSets,
 }
 
 /// Opens such backends.
@@ -283,4 +285,9 @@ fn like(prefix: &str, key: &str) -> bool {
         }
     }
     matches(&prefix.chars().collect::<Vec<_>>(), &key.chars().collect::<Vec<_>>())
+}
+
+/// What lies between two steps that should be one: long enough for others to come between.
+pub(crate) async fn pause() {
+    tokio::time::sleep(Duration::from_millis(1)).await;
 }
