@@ -42,16 +42,19 @@ impl CallClock {
     /// A new call begins.
     pub(crate) fn reset(&self) {
         self.busy_us.store(0, Relaxed);
-        self.entered_us.store(self.now_us(), Relaxed);
     }
 
     fn now_us(&self) -> u64 {
         u64::try_from(self.origin.elapsed().as_micros()).unwrap_or(u64::MAX)
     }
 
-    fn enter(&self) {
-        self.entered_us.store(self.now_us(), Relaxed);
-        self.polls.fetch_add(1, Relaxed);
+    /// A poll begins; answers when, in microseconds after `origin`.
+    fn enter(&self) -> u64 {
+        let now = self.now_us();
+        self.entered_us.store(now, Relaxed);
+        // Only one thread polls at a time.
+        self.polls.store(self.polls.load(Relaxed) + 1, Relaxed);
+        now
     }
 
     fn leave(&self) {
@@ -81,7 +84,9 @@ impl CallClock {
         if self.told.swap(poll, Relaxed) == poll {
             return None;
         }
-        Some(Instant::now() + self.allowed.saturating_sub(self.busy()))
+        // Counted from the begin of the poll, so that a call which never waits reads the clock once.
+        let left = self.allowed.saturating_sub(Duration::from_micros(self.busy_us.load(Relaxed)));
+        Some(self.origin + Duration::from_micros(self.entered_us.load(Relaxed)) + left)
     }
 }
 
@@ -90,12 +95,11 @@ impl CallClock {
 pub struct CallTimer {
     clock: Arc<CallClock>,
     timeout: Duration,
-    begun: Instant,
 }
 
 impl CallTimer {
     pub(crate) fn new(clock: Arc<CallClock>, timeout: Duration) -> Self {
-        Self { clock, timeout, begun: Instant::now() }
+        Self { clock, timeout }
     }
 
     /// Lets the caller's own patience end the call sooner.
@@ -106,24 +110,36 @@ impl CallTimer {
 
     /// Runs the call. When it takes too long the future is dropped and the error is a [`LimitHit`] of `call_timeout_ms`.
     pub async fn run<T>(self, call: impl Future<Output = wasmtime::Result<T>>) -> wasmtime::Result<T> {
+        let Self { clock, timeout } = self;
         let mut call = pin!(call);
-        let clock = &*self.clock;
-        let mut metered = pin!(poll_fn(|context| {
+        let mut begun = 0;
+        // Most calls never wait, and a timer that is not needed costs more than some of them.
+        let first = poll_fn(|context| {
+            begun = clock.enter();
+            let poll = call.as_mut().poll(context);
+            // A call that has ended has no use for its time.
+            if poll.is_pending() {
+                clock.leave();
+            }
+            Poll::Ready(poll)
+        });
+        if let Poll::Ready(result) = first.await {
+            return result;
+        }
+        let elapsed = || Duration::from_micros(clock.now_us().saturating_sub(begun));
+        let rest = poll_fn(|context| {
             clock.enter();
             let poll = call.as_mut().poll(context);
             clock.leave();
             poll
-        }));
-        // Most calls never wait, and a timer that is not needed costs more than some of them.
-        if let Poll::Ready(result) = poll_fn(|context| Poll::Ready(metered.as_mut().poll(context))).await {
-            return result;
-        }
-        let left = self.timeout.saturating_sub(self.begun.elapsed());
-        if let Ok(result) = tokio::time::timeout(left, metered).await {
+        });
+        // Boxed, because every call would carry the room for it.
+        let timed = Box::pin(tokio::time::timeout(timeout.saturating_sub(elapsed()), rest));
+        if let Ok(result) = timed.await {
             return result;
         }
         let millis = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
-        let (used, allowed) = (millis(self.begun.elapsed()), millis(self.timeout));
+        let (used, allowed) = (millis(elapsed()), millis(timeout));
         Err(LimitHit { limit: Limit::CallTimeoutMs, used, allowed }.into())
     }
 }

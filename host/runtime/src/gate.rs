@@ -38,9 +38,14 @@ impl Gate {
 
     /// Waits for a place. Cancel-safe: dropped, it has taken none.
     pub(crate) async fn enter(&self) -> Result<OwnedSemaphorePermit, Refused> {
-        if let Ok(place) = Arc::clone(&self.places).try_acquire_owned() {
-            return Ok(place);
+        match Arc::clone(&self.places).try_acquire_owned() {
+            Ok(place) => Ok(place),
+            // Boxed, because every call would carry the room for it.
+            Err(_) => Box::pin(self.queue()).await,
         }
+    }
+
+    async fn queue(&self) -> Result<OwnedSemaphorePermit, Refused> {
         if self.places.is_closed() {
             return Err(Refused::Closed);
         }

@@ -31,7 +31,6 @@
 //! A lease that is dropped without `finish` (a cancelled future) throws its instance away.
 
 use std::sync::Arc;
-use std::time::Instant;
 
 use wasmtime::component::ResourceTable;
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
@@ -41,7 +40,6 @@ use crate::budget::CallClock;
 use crate::egress::Egress;
 use crate::identity::Identity;
 use crate::limiter::Limiter;
-use crate::limits::{Limit, Limits};
 use crate::log::LogAccess;
 use crate::redis::RedisAccess;
 use crate::sql::SqlAccess;
@@ -50,7 +48,6 @@ use crate::stores::StoreAccess;
 /// Everything that the host keeps for one instance.
 pub struct GuestState {
     pub(crate) plugin: Arc<Identity>,
-    pub(crate) limits: Arc<Limits>,
     /// How long the current call has kept a thread busy.
     pub(crate) clock: Arc<CallClock>,
     pub(crate) limiter: Limiter,
@@ -69,7 +66,6 @@ impl GuestState {
     pub(crate) fn begin_call(&mut self) {
         self.clock.reset();
         self.log.reset();
-        self.sql.begin_call(Some(Instant::now() + self.limits.duration(Limit::WallMs)));
     }
 
     /// Called when an exported call has ended in whatever way.

@@ -256,7 +256,6 @@ impl Plugin {
         };
         Ok(GuestState {
             plugin: Arc::clone(plugin),
-            limits: Arc::clone(limits),
             clock: Arc::new(CallClock::new(limits)),
             limiter: Limiter::new(limits),
             log: LogAccess::new(Arc::clone(plugin), budget),

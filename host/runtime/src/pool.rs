@@ -48,9 +48,10 @@ role!(MemoryStorePlugin, memory);
 /// The instances of one plugin in one role.
 pub struct InstancePool<E> {
     plugin: PluginHandle,
-    idle: Mutex<Vec<Warm<E>>>,
+    idle: Mutex<Vec<Box<Warm<E>>>>,
 }
 
+/// Boxed: it changes hands twice in each call.
 struct Warm<E> {
     store: Store<GuestState>,
     exports: E,
@@ -79,17 +80,18 @@ impl<E: RoleExports> InstancePool<E> {
         let idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
         let mut warm = match idle {
             Some(warm) => warm,
-            None => self.instantiate().await?,
+            // Boxed, because every call would carry the room for it.
+            None => Box::pin(self.instantiate()).await?,
         };
         let timer = self.plugin.begin(&mut warm.store);
         Ok(Lease { pool: self, warm: Some(warm), timer: Some(timer), _place: place })
     }
 
-    async fn instantiate(&self) -> Result<Warm<E>, CallError> {
+    async fn instantiate(&self) -> Result<Box<Warm<E>>, CallError> {
         let mut store = self.plugin.store(false)?;
         let timer = self.plugin.begin(&mut store);
         match timer.run(E::instantiate(&self.plugin, &mut store)).await {
-            Ok(Some(exports)) => Ok(Warm { store, exports }),
+            Ok(Some(exports)) => Ok(Box::new(Warm { store, exports })),
             Ok(None) => Err(CallError::Internal {
                 plugin: Arc::clone(self.plugin.identity()),
                 reason: "it does not have the role of this pool".to_owned(),
@@ -120,7 +122,7 @@ impl<E: RoleExports> Idle for InstancePool<E> {
 /// One instance for one call. Dropped without [`Lease::finish`], it throws its instance away.
 pub struct Lease<'a, E: RoleExports> {
     pool: &'a InstancePool<E>,
-    warm: Option<Warm<E>>,
+    warm: Option<Box<Warm<E>>>,
     timer: Option<CallTimer>,
     _place: OwnedSemaphorePermit,
 }

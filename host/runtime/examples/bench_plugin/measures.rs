@@ -13,7 +13,7 @@ use compozy_runtime::stores::{Cache, Condition};
 use compozy_runtime::{Grants, InstancePool, PluginPolicy, Runtime, RuntimeOptions, StoreSelection, TaskRequest};
 
 use crate::bare::{self, Bare};
-use crate::native::Native;
+use crate::native::{Native, many_sql};
 use crate::sample::{Measure, paired};
 
 const KEYS: usize = 1_000;
@@ -78,10 +78,19 @@ impl Bench<'_> {
             cache.set(key, &VALUE, None, Condition::Always).await.map_err(|error| error.to_string())?;
         }
         if self.wants("cache.get") {
-            cache_get("cache.get", Some(1.6), &native, cache, &keys, self.print).await?;
+            cache_get("cache.get", Some(1.3), &native, cache, &keys, self.print).await?;
         }
         if self.wants("cache.get.excl") {
             cache_get("cache.get.excl", None, &same, cache, &keys, self.print).await?;
+        }
+        if self.wants("cache.get.1MiB") {
+            let large = vec![7; 1024 * 1024];
+            native.set("large", &large)?;
+            cache.set("large", &large, None, Condition::Always).await.map_err(|error| error.to_string())?;
+            cache_get("cache.get.1MiB", Some(1.3), &native, cache, &["large".to_owned()], self.print).await?;
+        }
+        if self.wants("cache.get_many") {
+            cache_get_many(&native, cache, &keys, self.print).await?;
         }
         if self.wants("cache.set") {
             cache_set(&native, cache, &keys, self.print).await?;
@@ -238,12 +247,34 @@ async fn cache_get(
     Ok(())
 }
 
+/// 100 keys in one call.
+async fn cache_get_many(native: &Native, cache: &dyn Cache, keys: &[String], print: Print<'_>) -> Result<(), String> {
+    let (mut a, mut b) = (keys.chunks(100).cycle(), keys.chunks(100).cycle());
+    let sql = many_sql(100);
+    let measure = paired(
+        "cache.get_many",
+        "us",
+        Some(1.1),
+        async || {
+            let found = native.get_many(&sql, a.next().expect("a cycle has no end"))?;
+            if found.iter().all(Option::is_some) { Ok(()) } else { Err("a key is missing".to_owned()) }
+        },
+        async || {
+            let found = cache.get_many(b.next().expect("a cycle has no end")).await;
+            let found = found.map_err(|error| error.to_string())?.found;
+            if found.iter().all(Option::is_some) { Ok(()) } else { Err("a key is missing".to_owned()) }
+        },
+    );
+    print(&measure.await?);
+    Ok(())
+}
+
 async fn cache_set(native: &Native, cache: &dyn Cache, keys: &[String], print: Print<'_>) -> Result<(), String> {
     let (mut a, mut b) = (keys.iter().cycle(), keys.iter().cycle());
     let measure = paired(
         "cache.set",
         "us",
-        Some(1.6),
+        Some(1.2),
         async || native.set(next(&mut a), &VALUE).map(drop),
         async || {
             let written = cache.set(next(&mut b), &VALUE, None, Condition::Always).await;

@@ -14,6 +14,21 @@ const SET: &str = "INSERT INTO cache (value, key, expires, version) VALUES (?1, 
      ON CONFLICT (key) DO UPDATE SET value = excluded.value, version = excluded.version, expires = excluded.expires
      RETURNING version";
 
+/// The text for so many keys.
+pub(crate) fn many_sql(keys: usize) -> String {
+    let places: Vec<String> = (0..keys).map(|place| format!("({place}, ?{})", place + 2)).collect();
+    format!(
+        "SELECT wanted.column1, cache.value, cache.version FROM (VALUES {}) AS wanted CROSS JOIN cache
+         ON cache.key = wanted.column2 WHERE cache.expires IS NULL OR cache.expires > ?1",
+        places.join(", ")
+    )
+}
+
+fn now() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
+}
+
 pub(crate) struct Native(Connection);
 
 #[expect(clippy::needless_pass_by_value, reason = "the form that `map_err` wants")]
@@ -35,13 +50,27 @@ impl Native {
 
     pub(crate) fn get(&self, key: &str) -> Result<Option<(Vec<u8>, u64)>, String> {
         let mut statement = self.0.prepare_cached(GET).map_err(say)?;
-        let now = i64::try_from(SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis());
         statement
-            .query_row(params![key.as_bytes(), now.unwrap_or(i64::MAX)], |row| {
-                Ok((row.get(0)?, row.get::<_, i64>(1)?.cast_unsigned()))
-            })
+            .query_row(params![key.as_bytes(), now()], |row| Ok((row.get(0)?, row.get::<_, i64>(1)?.cast_unsigned())))
             .optional()
             .map_err(say)
+    }
+
+    /// The values of many keys in the plugin's statement for so many.
+    pub(crate) fn get_many(&self, sql: &str, keys: &[String]) -> Result<Vec<Option<(Vec<u8>, u64)>>, String> {
+        let mut statement = self.0.prepare_cached(sql).map_err(say)?;
+        statement.raw_bind_parameter(1, now()).map_err(say)?;
+        for (index, key) in keys.iter().enumerate() {
+            statement.raw_bind_parameter(index + 2, key.as_bytes()).map_err(say)?;
+        }
+        let mut found = vec![None; keys.len()];
+        let mut rows = statement.raw_query();
+        while let Some(row) = rows.next().map_err(say)? {
+            let place: usize = row.get(0).map_err(say)?;
+            let version: i64 = row.get(2).map_err(say)?;
+            found[place] = Some((row.get(1).map_err(say)?, version.cast_unsigned()));
+        }
+        Ok(found)
     }
 
     pub(crate) fn set(&self, key: &str, value: &[u8]) -> Result<u64, String> {

@@ -3,7 +3,8 @@
 //! The policy (schemas, times to live, atomic steps) lives in plugins; here is only the engine behind a narrow door:
 //!
 //! - `database`: the file of one plugin, its pragmas, and the queue of its writers
-//! - `session`: one connection, which belongs to one guest instance; prepared statements, transactions
+//! - `session`: one connection, which belongs to one guest instance; transactions
+//! - `compiled`: the connection and the statements that are prepared on it
 //! - `guard`: what SQL may do (the authorizer) and how long it may run (the progress handler)
 //! - `values`: flat parameters in, flat rows out
 //! - `error`: SQLite's result codes as typed errors
@@ -12,6 +13,7 @@
 //! Durability: WAL with `synchronous=NORMAL`. What was acknowledged survives a crash of the process; a power failure
 //! may take the last moments with it, but never damages the file.
 
+mod compiled;
 mod database;
 mod error;
 mod guard;

@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use rusqlite::Connection;
 use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::sync::OwnedSemaphorePermit;
 
+use super::compiled::{Compiled, Own};
 use super::database::{SqlDatabase, SqlOpenError};
 use super::error::{Circumstances, SqlFailure, classify, invalid, too_large};
 use super::guard::{Authorizer, Watch};
@@ -13,26 +13,13 @@ use super::values::{self, StepError};
 use crate::bindings::compozy::host::sql::{Parameters, Rows, SqlError};
 use crate::limits::{Limit, LimitHit};
 
-const BEGIN: &str = "BEGIN IMMEDIATE";
-const COMMIT: &str = "COMMIT";
-const ROLLBACK: &str = "ROLLBACK";
-
-/// A statement that the guest holds. The compiled form lies in the connection's cache, under its text.
-#[derive(Clone, Debug)]
-struct Prepared {
-    sql: Arc<str>,
-    readonly: bool,
-}
-
 /// A connection with what a guest instance has open on it.
 #[derive(Debug)]
 pub struct SqlSession {
-    connection: Connection,
+    compiled: Compiled,
     database: Arc<SqlDatabase>,
     authorizer: Arc<Authorizer>,
     watch: Arc<Watch>,
-    statements: Vec<Option<Prepared>>,
-    free: Vec<u32>,
     /// Held from `begin` to the end of the transaction.
     transaction: Option<OwnedSemaphorePermit>,
     hand_over: bool,
@@ -47,12 +34,10 @@ impl SqlSession {
         let authorizer = Arc::new(Authorizer::default());
         let connection = database.connect(&authorizer, &watch)?;
         Ok(Self {
-            connection,
+            compiled: Compiled::new(connection),
             database: Arc::clone(database),
             authorizer,
             watch,
-            statements: Vec::new(),
-            free: Vec::new(),
             transaction: None,
             hand_over,
         })
@@ -61,41 +46,26 @@ impl SqlSession {
     /// Prepares one statement and answers its number.
     pub fn prepare(&mut self, sql: &str) -> Result<u32, SqlFailure> {
         let limit = self.database.limits().size(Limit::SqlStatements);
-        let live = self.statements.len() - self.free.len();
+        let live = self.compiled.live();
         if live >= limit {
             return Err(too_large(Limit::SqlStatements, live as u64 + 1, limit as u64));
         }
         let sql = sql.trim();
         // The cache would hand out the host's own statement of this text without asking the authorizer.
-        if [BEGIN, COMMIT, ROLLBACK].contains(&sql) {
+        if Own::ALL.iter().any(|own| own.sql() == sql) {
             return Err(invalid("transactions are begun and ended by `begin`, `commit` and `rollback`, not by SQL"));
         }
         self.watch.begin_statement();
-        let prepared = match self.connection.prepare_cached(sql) {
-            Ok(statement) => {
-                // Comments and blanks compile to nothing.
-                if statement.expanded_sql().is_none_or(|text| text.trim().is_empty()) {
-                    return Err(invalid("the text contains no statement"));
-                }
-                Prepared { sql: sql.into(), readonly: statement.readonly() }
-            }
-            Err(error) => return Err(self.failure(&error, 0)),
-        };
-        if let Some(number) = self.free.pop() {
-            self.statements[number as usize] = Some(prepared);
-            return Ok(number);
+        match self.compiled.prepare(sql) {
+            Ok(Some(number)) => Ok(number),
+            Ok(None) => Err(invalid("the text contains no statement")),
+            Err(error) => Err(self.failure(&error, 0)),
         }
-        self.statements.push(Some(prepared));
-        Ok(self.statements.len() as u32 - 1)
     }
 
     /// Forgets a statement. Its compiled form stays in the cache until others need the place.
     pub fn close(&mut self, statement: u32) {
-        if let Some(place) = self.statements.get_mut(statement as usize)
-            && place.take().is_some()
-        {
-            self.free.push(statement);
-        }
+        self.compiled.close(statement);
     }
 
     /// Runs a statement that returns rows.
@@ -106,10 +76,10 @@ impl SqlSession {
 
     /// Runs a statement that returns no rows; answers how many rows changed.
     pub async fn execute(&mut self, statement: u32, parameters: &Parameters) -> Result<u64, SqlFailure> {
-        let before = self.connection.total_changes();
+        let before = self.compiled.connection().total_changes();
         let changed = self.run(statement, parameters, |statement| Ok(statement.raw_execute()? as u64)).await?;
         // SQLite goes on answering the number of the last statement that did change rows.
-        Ok(if self.connection.total_changes() == before { 0 } else { changed })
+        Ok(if self.compiled.connection().total_changes() == before { 0 } else { changed })
     }
 
     async fn run<T>(
@@ -118,15 +88,17 @@ impl SqlSession {
         parameters: &Parameters,
         step: impl FnOnce(&mut rusqlite::Statement<'_>) -> Result<T, StepError>,
     ) -> Result<T, SqlFailure> {
-        let prepared = self.prepared(statement)?;
-        let needs_permit = !prepared.readonly && self.transaction.is_none();
+        let readonly = self.compiled.readonly(statement).ok_or_else(|| invalid("the statement is closed"))?;
+        let needs_permit = !readonly && self.transaction.is_none();
         let _permit = if needs_permit { Some(permit(&self.database, &self.watch).await?) } else { None };
         self.watch.begin_statement();
-        let connection = &self.connection;
+        let statement = self.compiled.statement(statement).expect("found above");
         let result = hand_over(self.hand_over, || {
-            let mut statement = connection.prepare_cached(&prepared.sql)?;
-            values::bind(&mut statement, parameters)?;
-            step(&mut statement)
+            values::bind(statement, parameters)?;
+            let result = step(statement);
+            // Values may be large; the next execution binds all of them again.
+            statement.clear_bindings();
+            result
         });
         match result {
             Ok(value) => Ok(value),
@@ -138,7 +110,7 @@ impl SqlSession {
     pub async fn run_script(&mut self, sql: &str) -> Result<(), SqlFailure> {
         let _permit = if self.transaction.is_none() { Some(permit(&self.database, &self.watch).await?) } else { None };
         self.watch.begin_statement();
-        let connection = &self.connection;
+        let connection = self.compiled.connection();
         let result = hand_over(self.hand_over, || connection.execute_batch(sql));
         result.map_err(|error| self.failed(StepError::Sqlite(error), 0))
     }
@@ -149,7 +121,7 @@ impl SqlSession {
             return Err(invalid("a transaction is open already; transactions do not nest"));
         }
         let permit = permit(&self.database, &self.watch).await?;
-        self.own(BEGIN)?;
+        self.own(Own::Begin)?;
         self.transaction = Some(permit);
         Ok(())
     }
@@ -159,7 +131,7 @@ impl SqlSession {
         if self.transaction.is_none() {
             return Err(invalid("no transaction is open"));
         }
-        let result = self.own(COMMIT);
+        let result = self.own(Own::Commit);
         if result.is_err() {
             self.end();
         }
@@ -187,8 +159,8 @@ impl SqlSession {
     fn end(&mut self) {
         // The deadline may have passed; undoing must not be interrupted.
         let deadline = self.watch.suspend();
-        if !self.connection.is_autocommit()
-            && let Err(error) = self.own(ROLLBACK)
+        if !self.compiled.connection().is_autocommit()
+            && let Err(error) = self.own(Own::Rollback)
         {
             // SQLite rolled back by itself, or will when the connection closes.
             tracing::warn!(?error, path = %self.database.path().display(), "a plugin's transaction could not be rolled back");
@@ -198,20 +170,13 @@ impl SqlSession {
     }
 
     /// Runs one of the host's own statements.
-    fn own(&self, sql: &str) -> Result<(), SqlFailure> {
+    fn own(&mut self, own: Own) -> Result<(), SqlFailure> {
         self.watch.begin_statement();
         self.authorizer.set_host(true);
-        let connection = &self.connection;
-        let result = hand_over(self.hand_over, || {
-            connection.prepare_cached(sql).and_then(|mut statement| statement.raw_execute())
-        });
+        let compiled = &mut self.compiled;
+        let result = hand_over(self.hand_over, || compiled.run_own(own));
         self.authorizer.set_host(false);
-        result.map(drop).map_err(|error| self.failure(&error, 0))
-    }
-
-    fn prepared(&self, statement: u32) -> Result<Prepared, SqlFailure> {
-        let found = self.statements.get(statement as usize).cloned().flatten();
-        found.ok_or_else(|| invalid("the statement is closed"))
+        result.map_err(|error| self.failure(&error, 0))
     }
 
     fn failed(&mut self, error: StepError, largest_parameter: u64) -> SqlFailure {
@@ -220,7 +185,7 @@ impl SqlSession {
             StepError::Sqlite(error) => self.failure(&error, largest_parameter),
         };
         // Some errors, like a full disk, end the transaction in SQLite.
-        if self.transaction.is_some() && self.connection.is_autocommit() {
+        if self.transaction.is_some() && self.compiled.connection().is_autocommit() {
             self.transaction = None;
         }
         failure
