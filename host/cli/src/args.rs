@@ -164,6 +164,9 @@ pub(crate) struct PluginTestArgs {
     /// Always so for plugins that use Redis.
     #[arg(long)]
     pub(crate) real_time: bool,
+    /// The plugin keeps its data in memory only: it is not closed and opened again.
+    #[arg(long)]
+    pub(crate) volatile: bool,
 }
 
 /// What to look at in a journal.

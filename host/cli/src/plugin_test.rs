@@ -51,6 +51,7 @@ pub(crate) fn test(host: &HostArgs, args: &PluginTestArgs) -> Result<Exit, Fatal
         scratch: scratch.path().to_owned(),
         redis,
         clock,
+        volatile: args.volatile,
         opened: AtomicU64::new(0),
     };
     let wanted = args.role.clone();
@@ -92,6 +93,7 @@ struct Component {
     scratch: PathBuf,
     redis: Option<RedisSettings>,
     clock: Arc<dyn Clock>,
+    volatile: bool,
     opened: AtomicU64,
 }
 
@@ -154,7 +156,7 @@ impl Subject for Component {
             }
         }
         let runtime = open(options.clone()).await?;
-        Ok(Box::new(Opened { options, runtime: Some(runtime) }))
+        Ok(Box::new(Opened { options, runtime: Some(runtime), volatile: self.volatile }))
     }
 }
 
@@ -162,6 +164,7 @@ impl Subject for Component {
 struct Opened {
     options: RuntimeOptions,
     runtime: Option<Arc<Runtime>>,
+    volatile: bool,
 }
 
 #[async_trait]
@@ -171,6 +174,9 @@ impl Backend for Opened {
     }
 
     async fn reopen(&mut self) -> Result<bool, String> {
+        if self.volatile {
+            return Ok(false);
+        }
         // The old one goes first: a database belongs to one runtime at a time.
         if let Some(runtime) = self.runtime.take() {
             runtime.stop();
