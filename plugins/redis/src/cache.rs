@@ -131,14 +131,10 @@ impl Cache for Redis {
     fn expire(key: String, ttl_ms: Option<u64>) -> Result<bool, StoreError> {
         check_key("key", &key)?;
         let Some(ttl) = check_ttl(ttl_ms)? else {
-            // PERSIST alone does not tell a missing key from one that has no time to live.
-            let reply = redis::transaction(|commands| {
-                commands.command("EXISTS").arg(self::key(&key));
-                commands.command("PERSIST").arg(self::key(&key));
+            let reply = lua!("cache_persist")?.invoke(|call| {
+                call.key(self::key(&key));
             })?;
-            let [exists, persisted] = reply.array()?;
-            persisted.check()?;
-            return Ok(exists.get()?);
+            return Ok(reply.get()?);
         };
         let reply = redis::run(|commands| {
             commands.command("PEXPIRE").arg(self::key(&key)).arg(ttl);
@@ -208,13 +204,12 @@ impl Cache for Redis {
         if keys.is_empty() {
             return Ok(page);
         }
-        let reply = redis::transaction(|commands| {
+        let reply = lua!("values")?.invoke(|call| {
             for key in keys {
-                commands.command("GET").arg(self::key(key));
-                commands.command("PTTL").arg(self::key(key));
+                call.key(self::key(key));
             }
         })?;
-        let mut values = reply.iter();
+        let mut values = reply.get::<List<'_>>()?.iter();
         for key in keys {
             let (Some(value), Some(left)) = (values.next(), values.next()) else { break };
             let Some(bytes) = value.get::<Option<&[u8]>>()? else { continue };

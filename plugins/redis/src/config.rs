@@ -200,13 +200,12 @@ fn fitting(index: Index, ids: &[String]) -> Result<usize, StoreError> {
 
 /// Adds what these ids of one shard hold.
 fn read_into(index: Index, ids: &[String], page: &mut ConfigPage) -> Result<(), StoreError> {
-    let reply = redis::transaction(|commands| {
+    let reply = lua!("values")?.invoke(|call| {
         for id in ids {
-            commands.command("GET").arg(index.entry(id));
-            commands.command("PTTL").arg(index.entry(id));
+            call.key(index.entry(id));
         }
     })?;
-    let mut values = reply.iter();
+    let mut values = reply.get::<redis::List<'_>>()?.iter();
     for id in ids {
         let (Some(stored), Some(left)) = (values.next(), values.next()) else { break };
         let Some(stored) = stored.get::<Option<&[u8]>>()? else { continue };

@@ -4,7 +4,7 @@
 //! keeps the last id too, but tells it only together with the first and the last payload. It also holds the size of the largest
 //! payload, so that no more events are asked for than can travel together.
 
-use compozy_sdk::redis::{self, Commands, List, RedisError, Reply, Value};
+use compozy_sdk::redis::{self, List, RedisError, Reply, Value};
 use compozy_sdk::store::rules::{
     BATCH_ITEMS_MAX, DUMP_PAGE_BYTES_MAX, check_batch, check_key, check_page, check_some, check_value, foreign_cursor,
 };
@@ -187,33 +187,40 @@ struct Read {
     count: u32,
 }
 
+fn look(stream: &str) -> Result<Head, StoreError> {
+    let reply = redis::run(|commands| {
+        commands.command("GET").arg(head(stream));
+    })?;
+    Head::read(stream, reply.value()?)
+}
+
 /// Up to `max` events behind a sequence; fewer are asked for when they are too large to travel together.
 fn read(stream: &str, after: u64, max: u32) -> Result<Read, StoreError> {
-    let mut largest = sizes::STREAMS.with(|known| known.largest(stream));
-    loop {
-        let count = largest.map_or(max, |largest| sizes::fitting(largest, max));
-        let from = format!("(0-{after}");
-        let build = |commands: &mut Commands| {
-            commands.command("GET").arg(head(stream));
-            commands.command("XRANGE").arg(key(stream)).arg(&from).arg("+").arg("COUNT").arg(count);
-        };
-        // What may be too large goes a way where it disturbs nobody else.
-        let reply = if largest.is_some() { redis::run(build) } else { redis::transaction(build) };
-        let reply = match reply {
-            Err(RedisError::TooLarge(_)) if count > 1 => {
-                let head = redis::run(|commands| {
-                    commands.command("GET").arg(head(stream));
-                })?;
-                largest = Some(Head::read(stream, head.value()?)?.largest.max(sizes::PAGE_BYTES / u64::from(count)));
-                continue;
-            }
-            reply => reply?,
-        };
-        let [head, _] = reply.array()?;
-        let head = Head::read(stream, head)?;
-        sizes::STREAMS.with(|known| known.learn(stream, head.largest));
-        return Ok(Read { reply, head, count });
+    let known = sizes::STREAMS.with(|known| known.largest(stream));
+    let largest = known.map_or_else(|| look(stream).map(|head| head.largest), Ok)?;
+    let count = sizes::fitting(largest, max);
+    let from = format!("(0-{after}");
+    // The head first: see `Head::last_with`.
+    let reply = redis::run(|commands| {
+        commands.command("GET").arg(head(stream));
+        commands.command("XRANGE").arg(key(stream)).arg(&from).arg("+").arg("COUNT").arg(count);
+    });
+    if matches!(reply, Err(RedisError::TooLarge(_))) {
+        // Larger events have come since; the next call asks anew.
+        sizes::STREAMS.with(|known| known.forget(stream));
+        if count > 1 {
+            return Err(StoreError::Busy(format!(
+                "the stream `{stream}` got larger events while it was read; try again"
+            )));
+        }
     }
+    let reply = reply?;
+    let [head, _] = reply.array()?;
+    let head = Head::read(stream, head)?;
+    if head.last > 0 {
+        sizes::STREAMS.with(|known| known.learn(stream, head.largest));
+    }
+    Ok(Read { reply, head, count })
 }
 
 /// An entry of a stream.
@@ -244,11 +251,8 @@ fn first_younger(stream: &str, age_ms: u64) -> Result<Option<u64>, StoreError> {
     if time >= oldest {
         return Ok(None);
     }
-    let reply = redis::run(|commands| {
-        commands.command("GET").arg(head(stream));
-    })?;
     // Too old up to `old`, young enough from `young` on.
-    let (mut old, mut young) = (first, Head::read(stream, reply.value()?)?.last.saturating_add(1));
+    let (mut old, mut young) = (first, look(stream)?.last.saturating_add(1));
     while young - old > 1 {
         let middle = old + (young - old) / 2;
         match probe(stream, &format!("0-{middle}"))?.1 {

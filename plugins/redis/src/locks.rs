@@ -66,7 +66,7 @@ impl Locks for Redis {
 
     fn inspect(name: String) -> Result<Option<LockState>, StoreError> {
         check_key("name", &name)?;
-        let reply = lua!("lock_inspect")?.invoke(|call| {
+        let reply = lua!("values")?.invoke(|call| {
             call.key(key(&name));
         })?;
         let [lock, left] = reply.get::<List<'_>>()?.array()?;
@@ -159,13 +159,12 @@ fn read(name: &str, lock: &str, left: i64) -> Result<LockState, StoreError> {
 
 /// Those of these locks, which are of one shard, that are held.
 fn read_many(names: &[&str], locks: &mut Vec<DumpedLock>) -> Result<(), StoreError> {
-    let reply = redis::transaction(|commands| {
+    let reply = lua!("values")?.invoke(|call| {
         for name in names {
-            commands.command("GET").arg(key(name));
-            commands.command("PTTL").arg(key(name));
+            call.key(key(name));
         }
     })?;
-    let mut values = reply.iter();
+    let mut values = reply.get::<List<'_>>()?.iter();
     for name in names {
         let (Some(lock), Some(left)) = (values.next(), values.next()) else { break };
         if let Some(lock) = lock.get::<Option<&str>>()? {

@@ -6,8 +6,8 @@
 use compozy_sdk::redis::{self, Call, List, Reply};
 use compozy_sdk::store::rules::{check_batch, check_key, check_page, check_some, check_ttl, check_value};
 use compozy_sdk::store::{
-    Counts, DumpedMemory, HealthStatus, Keep, KeyPage, Lifetime, MemoryPage, MemoryStore, Message, MessagePage,
-    Messages, Span, Statistics, StoreError, slice,
+    Counts, DumpedMemory, Exceeded, HealthStatus, Keep, KeyPage, Lifetime, MemoryPage, MemoryStore, Message,
+    MessagePage, Messages, Span, Statistics, StoreError, slice,
 };
 
 use crate::index::Index;
@@ -47,28 +47,17 @@ impl MemoryStore for Redis {
 
     fn read(key: String) -> Result<Messages, StoreError> {
         check_key("key", &key)?;
-        // As a transaction, because nobody knows how large all of it is.
-        let reply = redis::transaction(|commands| {
-            commands.command("LRANGE").arg(self::key(&key)).arg(0).arg(-1);
-        })?;
-        let items = reply.get::<List<'_>>()?.iter().skip(1);
-        let list = items.map(|item| message(&key, item)).collect::<Result<_, _>>()?;
+        let Slice { list, reply, .. } = range(&key, 0, OFFSET_MAX)?;
         Ok(Messages { list, bytes: reply.into_bytes() })
     }
 
     fn page(key: String, offset: u64, limit: u32) -> Result<MessagePage, StoreError> {
         check_key("key", &key)?;
         check_page("limit", limit)?;
-        let fits = sizes::MEMORIES.with(|known| known.fits(&key, limit));
-        let (total, list, reply) = match (fits, offset) {
-            (true, 0) => first(&key, limit)?,
-            (true, _) => middle(&key, offset, limit)?,
-            (false, _) => {
-                let (header, list, reply) = range(&key, offset, limit)?;
-                (header.map_or(0, |header| header.count), list, reply)
-            }
-        };
-        Ok(MessagePage { messages: Messages { list, bytes: reply.into_bytes() }, total })
+        let fits = offset == 0 && sizes::MEMORIES.with(|known| known.fits(&key, limit));
+        let Slice { header, list, reply } =
+            if fits { first(&key, limit)? } else { range(&key, offset, u64::from(limit))? };
+        Ok(MessagePage { messages: Messages { list, bytes: reply.into_bytes() }, total: header.count })
     }
 
     fn count(key: String) -> Result<Counts, StoreError> {
@@ -189,7 +178,7 @@ impl MemoryStore for Redis {
 }
 
 /// The first element of a list.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 struct Header {
     count: u64,
     tokens: u64,
@@ -232,51 +221,42 @@ fn learn(name: &str, text: &str) -> Result<Header, StoreError> {
     Ok(header)
 }
 
-/// How many messages there are, and some of them.
-type Slice = (u64, Vec<Message>, Reply);
+/// Messages of a memory with its header, of one moment.
+struct Slice {
+    /// All zero when there is no memory.
+    header: Header,
+    list: Vec<Message>,
+    reply: Reply,
+}
 
-/// The first messages: the header comes along.
+/// The first messages, which are known to fit: the header comes along.
 fn first(name: &str, limit: u32) -> Result<Slice, StoreError> {
     let reply = redis::run(|commands| {
         commands.command("LRANGE").arg(key(name)).arg(0).arg(limit);
     })?;
     let mut items = reply.get::<List<'_>>()?.iter();
-    let total = match items.next() {
-        Some(header) => learn(name, header.get()?)?.count,
-        None => 0,
-    };
+    let header = items.next().map_or(Ok(Header::default()), |header| learn(name, header.get()?))?;
     let list = items.map(|item| message(name, item)).collect::<Result<_, _>>()?;
-    Ok((total, list, reply))
+    Ok(Slice { header, list, reply })
 }
 
-/// Messages from the `offset`-th on.
-fn middle(name: &str, offset: u64, limit: u32) -> Result<Slice, StoreError> {
+/// Messages from the `offset`-th on, or how large they are when they cannot travel together.
+fn range(name: &str, offset: u64, limit: u64) -> Result<Slice, StoreError> {
     let first = offset.min(OFFSET_MAX) + 1;
     let reply = lua!("memory_page")?.invoke(|call| {
-        call.key(key(name)).arg(first).arg(first + u64::from(limit) - 1);
+        call.key(key(name)).arg(first).arg(first + limit - 1).arg(sizes::ANSWER_BYTES);
     })?;
-    let items = reply.get::<List<'_>>()?;
+    let value = reply.value()?;
+    if value.is_integer() {
+        let (limit, used, allowed) = ("hostcall_bytes".to_owned(), value.get()?, sizes::ANSWER_BYTES);
+        return Err(StoreError::TooLarge(Exceeded { limit, used, allowed }));
+    }
+    let items = value.get::<List<'_>>()?;
     // The header is the last one.
     let messages = items.len().saturating_sub(1);
     let list = items.iter().take(messages).map(|item| message(name, item)).collect::<Result<_, _>>()?;
-    let total = match items.iter().nth(messages) {
-        Some(header) => learn(name, header.get()?)?.count,
-        None => 0,
-    };
-    Ok((total, list, reply))
-}
-
-/// Header and messages from the `offset`-th on, of one moment, as a transaction: they may be too large.
-fn range(name: &str, offset: u64, limit: u32) -> Result<(Option<Header>, Vec<Message>, Reply), StoreError> {
-    let first = offset.min(OFFSET_MAX) + 1;
-    let reply = redis::transaction(|commands| {
-        commands.command("LINDEX").arg(key(name)).arg(0);
-        commands.command("LRANGE").arg(key(name)).arg(first).arg(first + u64::from(limit) - 1);
-    })?;
-    let [header, items] = reply.array()?;
-    let header = header.get::<Option<&str>>()?.map(|header| learn(name, header)).transpose()?;
-    let list = items.get::<List<'_>>()?.iter().map(|item| message(name, item)).collect::<Result<_, _>>()?;
-    Ok((header, list, reply))
+    let header = items.iter().nth(messages).map_or(Ok(Header::default()), |header| learn(name, header.get()?))?;
+    Ok(Slice { header, list, reply })
 }
 
 /// Checks each message; answers the tokens of all.

@@ -1,13 +1,15 @@
 //! How large a read can become.
 //!
 //! An answer beyond the host's limit ends the connection that it comes on, and with it the calls of others. So a stream and a memory
-//! know their largest entry, and an instance remembers what it was told: a read whose answer is known to fit shares a connection, any
-//! other goes by itself, as a transaction.
+//! know their largest entry, and an instance remembers what it was told: a read whose answer is known to fit is one command, any
+//! other looks first.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
 
-/// Bytes that a page may have: well below `hostcall_bytes`.
+/// Bytes that an answer can have: a little less than the default of `hostcall_bytes`, and more than the largest value.
+pub(crate) const ANSWER_BYTES: u64 = 19 * 1024 * 1024;
+/// Bytes that a page may have, where it may be shorter than was asked for.
 pub(crate) const PAGE_BYTES: u64 = 8 * 1024 * 1024;
 /// What an entry costs beside its content.
 const ENTRY_BYTES: u64 = 128;
@@ -33,6 +35,11 @@ impl Sizes {
     /// Whether any so many entries of a name are known to fit a page.
     pub(crate) fn fits(&self, name: &str, count: u32) -> bool {
         self.largest(name).is_some_and(|largest| fitting(largest, count) == count)
+    }
+
+    /// Forgets a name.
+    pub(crate) fn forget(&self, name: &str) {
+        self.0.borrow_mut().remove(name);
     }
 
     /// Remembers the largest entry of a name.
@@ -75,6 +82,9 @@ mod tests {
         sizes.learn("a", 1);
         sizes.learn("a", 100_000);
         assert_eq!((sizes.largest("a"), sizes.fits("a", 83), sizes.fits("a", 84)), (Some(100_000), true, false));
+        sizes.forget("a");
+        assert_eq!(sizes.largest("a"), None);
+        sizes.learn("a", 1);
         (0..NAMES_MAX).for_each(|number| sizes.learn(&format!("other-{number}"), 1));
         assert_eq!(sizes.largest("a"), None);
         assert!(sizes.0.borrow().len() <= NAMES_MAX);

@@ -61,17 +61,16 @@ async fn locks_move_with_holders_and_their_tokens_go_on() {
             old.acquire(&name, ttl, &name).await.unwrap();
         }
     }
-    let (mut cursor, mut greatest) = (None, 0);
-    loop {
+    let mut cursor = None;
+    let greatest = loop {
         let page = old.dump(cursor.as_deref(), 4).await.unwrap();
         assert!(page.locks.len() <= 4);
-        greatest = page.greatest_token;
-        new.load(&page.locks, greatest).await.unwrap();
+        new.load(&page.locks, page.greatest_token).await.unwrap();
         cursor = page.next;
         if cursor.is_none() {
-            break;
+            break page.greatest_token;
         }
-    }
+    };
     for name in odd_keys() {
         let (before, after) = (old.inspect(&name).await.unwrap().unwrap(), new.inspect(&name).await.unwrap().unwrap());
         assert_eq!((&before.holder, before.lease.token), (&after.holder, after.lease.token));

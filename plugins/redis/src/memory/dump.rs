@@ -6,7 +6,7 @@ use compozy_sdk::store::rules::{
 };
 use compozy_sdk::store::{DumpedMemory, MemoryPage, Message, Messages, StoreError, append, slice};
 
-use super::{FLAGS, Header, MEMORIES, check_messages, flag_keys, key, memory_keys, push_one, range};
+use super::{FLAGS, Header, MEMORIES, Slice, check_messages, flag_keys, key, memory_keys, push_one, range};
 use crate::index::Place;
 use crate::keys::{cursor, read_cursor};
 use crate::lua;
@@ -182,7 +182,7 @@ type Times = (Option<u64>, Option<u64>);
 
 /// The times that a memory and its flush flag have left; `None` when there is no memory.
 fn times(name: &str) -> Result<Option<Times>, StoreError> {
-    let reply = redis::transaction(|commands| {
+    let reply = redis::run(|commands| {
         commands.command("PTTL").arg(key(name));
         commands.command("PTTL").arg(FLAGS.entry(name));
     })?;
@@ -213,14 +213,17 @@ fn take(name: &str, part: Option<Part>, max: u32) -> Result<Option<Taken>, Store
     let mut count = max;
     for _ in 0..TRIES {
         let offset = part.map_or(0, |part| part.next.saturating_sub(gone));
-        let (header, list, reply) = match range(name, offset, count) {
+        let Slice { header, list, reply } = match range(name, offset, u64::from(count)) {
             Err(StoreError::TooLarge(_)) if count > 1 => {
                 count /= 2;
                 continue;
             }
             answer => answer?,
         };
-        let Some(Header { count, gone: now_gone, .. }) = header else { return Ok(None) };
+        let Header { count, gone: now_gone, .. } = header;
+        if count == 0 {
+            return Ok(None);
+        }
         if part.is_some() && now_gone != gone {
             // A trim has moved the messages.
             gone = now_gone;
