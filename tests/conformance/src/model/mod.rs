@@ -44,8 +44,7 @@ pub(crate) trait Model: Clone + Send + Sync + 'static {
     async fn apply(&mut self, store: &Self::Store, step: &Self::Step, time: &Time) -> Verdict;
     /// Looks at everything that the backend should hold.
     async fn audit(&mut self, store: &Self::Store, time: &Time) -> Verdict;
-    /// Dumps everything from one backend and loads it into another one, which is empty, in pages of so many;
-    /// `again`: as a move does that broke off after its second page, and begins again after its first one.
+    /// Dumps everything from one backend and loads it into another one, which is empty.
     async fn relocate(&self, from: &Self::Store, to: &Self::Store, moving: Moving, time: &Time) -> Verdict;
     /// Forgets what does not survive a restart (open cursors), or a move (what the dump did not tell).
     fn reopened(&mut self, moved: bool);
@@ -60,5 +59,5 @@ pub(crate) struct Moving {
     pub(crate) again: bool,
 }
 
-/// What makes two pages the same, and a dump that does not end a failure.
+/// A scan or a dump with more pages than this has no end.
 pub(crate) const PAGES_MAX: usize = 200_000;
