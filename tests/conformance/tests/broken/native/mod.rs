@@ -116,6 +116,7 @@ impl Backend for Opened {
             events: Some(self.0.clone()),
             config: Some(self.0.clone()),
             memory: Some(self.0.clone()),
+            ..Stores::default()
         }
     }
 
