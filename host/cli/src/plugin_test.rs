@@ -7,9 +7,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use async_trait::async_trait;
 use compozy_conformance::{Backend, ManualClock, Options, Report, Subject, Suite};
-use compozy_runtime::stores::Stores;
+use compozy_runtime::bindings::compozy::host::redis::{Atomicity, Commands};
+use compozy_runtime::redis::RedisClient;
+use compozy_runtime::stores::{Span, Stores};
 use compozy_runtime::{
-    Builtin, Clock, PluginPolicy, RedisSettings, Role, Runtime, RuntimeOptions, StoreSelection, SystemClock,
+    Builtin, Clock, Limits, PluginPolicy, RedisSettings, Role, Runtime, RuntimeOptions, StoreSelection, SystemClock,
 };
 
 use crate::args::{HostArgs, PluginTestArgs};
@@ -73,7 +75,10 @@ fn candidate(plugin: &str) -> Result<(String, Cow<'static, [u8]>), Fatal> {
     }
     let path = Path::new(plugin);
     let unreadable = |path: &Path, error: std::io::Error| {
-        Fatal::new(Exit::Usage, format!("`{}` cannot be read: {error}; name a .wasm file or a built-in", path.display()))
+        Fatal::new(
+            Exit::Usage,
+            format!("`{}` cannot be read: {error}; name a .wasm file or a built-in", path.display()),
+        )
     };
     let component = std::fs::read(path).map_err(|error| unreadable(path, error))?;
     let manifest = path.with_file_name("plugin.toml");
@@ -186,10 +191,47 @@ impl Backend for Opened {
     }
 }
 
+/// Removes what the plugin wrote under its prefix, so that a server that is not ours is left as it was, and walks over its keys do not
+/// grow with each backend.
+async fn clean(settings: RedisSettings, plugin: String) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+    let client = RedisClient::new(&settings, &plugin, Limits::default())?;
+    let mut cursor = None;
+    loop {
+        let page = client.scan("", cursor.as_deref(), 1_000).await.map_err(|error| format!("{error:?}"))?;
+        let mut unlink = Commands { counts: Vec::new(), arguments: Vec::new(), bytes: Vec::new() };
+        for key in &page.keys {
+            unlink.counts.push(2);
+            for argument in ["UNLINK", key] {
+                let (offset, length) = (u32::try_from(unlink.bytes.len())?, u32::try_from(argument.len())?);
+                unlink.arguments.push(Span { offset, length });
+                unlink.bytes.extend_from_slice(argument.as_bytes());
+            }
+        }
+        // A page may have some keys more than it was asked for, and a call takes 1,000 commands.
+        if !page.keys.is_empty() {
+            unlink.counts.truncate(1_000);
+            unlink.arguments.truncate(2 * unlink.counts.len());
+            client.run(&unlink, Atomicity::Pipeline).await.map_err(|error| format!("{error:?}"))?;
+        }
+        match page.next {
+            Some(next) => cursor = Some(next),
+            None => return Ok(()),
+        }
+    }
+}
+
 impl Drop for Opened {
     fn drop(&mut self) {
         if let Some(runtime) = self.runtime.take() {
             runtime.stop();
+            let plugin = runtime.plugins().into_iter().next().map(|plugin| plugin.identity.name);
+            if let (Some(settings), Some(plugin)) = (self.options.redis.clone(), plugin) {
+                tokio::spawn(async move {
+                    if let Err(error) = clean(settings, plugin).await {
+                        tracing::warn!(error, "keys of the test stay on the Redis server");
+                    }
+                });
+            }
         }
         // Many are opened in one run; what they wrote is of no more use.
         let _ = std::fs::remove_dir_all(&self.options.data_dir);

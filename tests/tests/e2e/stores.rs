@@ -31,7 +31,18 @@ fn the_address_may_come_from_the_environment_and_is_never_shown() -> Result<()> 
     let url = server.url().replace("redis://", "redis://:s3cret-word@");
     let mut check = command(
         sandbox.root(),
-        &["run", "project/hello.yaml", "--input", r#"{"name":"Ada"}"#, "--store", "cache=redis", "--plugins", "plugins", "--log", "debug"],
+        &[
+            "run",
+            "project/hello.yaml",
+            "--input",
+            r#"{"name":"Ada"}"#,
+            "--store",
+            "cache=redis",
+            "--plugins",
+            "plugins",
+            "--log",
+            "debug",
+        ],
     );
     check.env("COMPOZY_REDIS_URL", &url);
     let outcome = finish(check)?;
@@ -46,7 +57,11 @@ fn the_address_may_come_from_the_environment_and_is_never_shown() -> Result<()> 
 #[test]
 fn a_wrong_setting_is_one_clear_sentence() -> Result<()> {
     let cases: &[(&[&str], &str, &[&str])] = &[
-        (&["--store", "cache=redis"], "", &["`cache` is to be kept by the plugin `redis`", "COMPOZY_REDIS_URL", "--redis-url"]),
+        (
+            &["--store", "cache=redis"],
+            "",
+            &["`cache` is to be kept by the plugin `redis`", "COMPOZY_REDIS_URL", "--redis-url"],
+        ),
         (&["--store", "cahce=sqlite"], "", &["there is no store `cahce`", "cache, locks, events"]),
         (&["--store", "cache"], "", &["`cache` names no role and plugin", "cache=redis"]),
         (&["--store", "cache=echo"], "", &["`compozy:store/cache`", "`echo`", "does not export it", "sqlite"]),

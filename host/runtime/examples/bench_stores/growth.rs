@@ -48,7 +48,9 @@ impl Report<'_> {
             return println!("{line}");
         }
         let verdict = if ratio <= TARGET { "met" } else { "MISSED" };
-        println!("{name:<36} p50 {many:>9.1} us at {MANY} keys, {few:>9.1} us at {FEW}   ratio {ratio:>6.2}  <= {TARGET:.2} {verdict}");
+        println!(
+            "{name:<36} p50 {many:>9.1} us at {MANY} keys, {few:>9.1} us at {FEW}   ratio {ratio:>6.2}  <= {TARGET:.2} {verdict}"
+        );
     }
 }
 

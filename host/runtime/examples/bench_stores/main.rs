@@ -70,7 +70,8 @@ async fn open(options: &Options, folder: &Path, plugin: &str) -> Result<Arc<Runt
     let component = read(format!("{plugin}.wasm"))?;
     let mut policy = PluginPolicy::default();
     (policy.grants.sql, policy.grants.redis) = (true, true);
-    let redis = options.redis_url.as_deref().map(RedisSettings::parse).transpose().map_err(|error| error.to_string())?;
+    let redis =
+        options.redis_url.as_deref().map(RedisSettings::parse).transpose().map_err(|error| error.to_string())?;
     let runtime = RuntimeOptions {
         builtins: vec![Builtin { manifest: Cow::Owned(manifest), component: Cow::Owned(component) }],
         default_policy: policy,

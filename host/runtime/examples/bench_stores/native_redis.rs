@@ -81,8 +81,7 @@ impl Native {
         let mut call = self.memory_append.key(key("mv", name));
         call.key("native:{0}mn").key("native:{0}mx").arg(name).arg(TTL_MS).arg("m").arg(MESSAGES).arg(25);
         call.arg([b"25;".as_slice(), &[b'm'; SMALL]].concat());
-        let (count, _tokens): (u64, String) =
-            call.invoke_async(&mut self.connection.clone()).await.map_err(say)?;
+        let (count, _tokens): (u64, String) = call.invoke_async(&mut self.connection.clone()).await.map_err(say)?;
         Ok(count)
     }
 

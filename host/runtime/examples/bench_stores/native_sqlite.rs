@@ -199,7 +199,8 @@ impl Native {
             Work::Increment => {
                 let counter = work::counter(turn);
                 let mut add = connection.prepare_cached(INCREMENT)?;
-                let sum = add.query_row(params![counter.as_bytes(), 1, expires(), now()], |row| row.get::<_, i64>(0))?;
+                let sum =
+                    add.query_row(params![counter.as_bytes(), 1, expires(), now()], |row| row.get::<_, i64>(0))?;
                 Ok(sum > 0)
             }
             Work::MemoryAppend => append_message(&mut connection, &work::memory(turn)),
@@ -207,8 +208,8 @@ impl Native {
                 let name = work::lock(turn);
                 let mut acquire = connection.prepare_cached(ACQUIRE)?;
                 let now = now();
-                let token: i64 = acquire
-                    .query_row(params![name.as_bytes(), b"bench", now + 60_000, now], |row| row.get(0))?;
+                let token: i64 =
+                    acquire.query_row(params![name.as_bytes(), b"bench", now + 60_000, now], |row| row.get(0))?;
                 let mut release = connection.prepare_cached(RELEASE)?;
                 release.query_row(params![name.as_bytes(), token, now], |row| row.get::<_, bool>(0))
             }
@@ -277,9 +278,7 @@ impl Side for Native {
     async fn run(&self, work: Work, turn: usize) -> Result<(), String> {
         let done = match work {
             Work::Get(_) | Work::GetMany | Work::MemoryPage | Work::EventRead => self.read(work, turn),
-            Work::Set | Work::Increment | Work::MemoryAppend | Work::Lock | Work::EventAppend => {
-                self.write(work, turn)
-            }
+            Work::Set | Work::Increment | Work::MemoryAppend | Work::Lock | Work::EventAppend => self.write(work, turn),
         };
         match done.map_err(say)? {
             true => Ok(()),

@@ -23,7 +23,8 @@ struct Host {
 impl Host {
     async fn on(server: &Server) -> Self {
         let plugin = concat!(env!("CARGO_MANIFEST_DIR"), "/../../plugins/redis/redis.wasm");
-        let component = std::fs::read(plugin).unwrap_or_else(|error| panic!("{plugin}: {error}; run `cargo xtask build`"));
+        let component =
+            std::fs::read(plugin).unwrap_or_else(|error| panic!("{plugin}: {error}; run `cargo xtask build`"));
         let folder = tempfile::tempdir().unwrap();
         let mut options = RuntimeOptions::new(folder.path());
         let manifest = Cow::Borrowed(include_str!("../../../../plugins/redis/plugin.toml"));
@@ -174,7 +175,12 @@ async fn nothing_acknowledged_is_lost_when_the_server_is_killed_under_load() {
     // A call that failed may have taken place: then there is more than was acknowledged, never less.
     assert!(sum >= told(increments), "{} increments were acknowledged, {sum} are there", told(increments));
     assert!(log.length >= told(events), "{} events were acknowledged, {} are there", told(events), log.length);
-    assert!(talk.messages >= told(messages), "{} messages were acknowledged, {} are there", told(messages), talk.messages);
+    assert!(
+        talk.messages >= told(messages),
+        "{} messages were acknowledged, {} are there",
+        told(messages),
+        talk.messages
+    );
     let refused = told(refused);
     assert!(sum <= told(increments) + refused && log.length <= told(events) + refused, "nothing counts twice");
     assert_eq!(log.length, log.last, "sequences have no gap");
@@ -183,12 +189,10 @@ async fn nothing_acknowledged_is_lost_when_the_server_is_killed_under_load() {
 }
 
 async fn work(stores: &Stores, told: &Told, stop: &AtomicBool) {
-    let (cache, events, memory) = (
-        stores.cache.clone().unwrap(),
-        stores.events.clone().unwrap(),
-        stores.memory.clone().unwrap(),
-    );
-    let message = Messages { list: vec![Message { span: Span { offset: 0, length: 2 }, tokens: 3 }], bytes: b"hi".to_vec() };
+    let (cache, events, memory) =
+        (stores.cache.clone().unwrap(), stores.events.clone().unwrap(), stores.memory.clone().unwrap());
+    let message =
+        Messages { list: vec![Message { span: Span { offset: 0, length: 2 }, tokens: 3 }], bytes: b"hi".to_vec() };
     while !stop.load(Ordering::SeqCst) {
         let results = [
             (cache.increment("sum", 1, None).await.map(drop), &told.increments),

@@ -29,7 +29,8 @@ struct Host {
 impl Host {
     async fn new() -> Self {
         let plugin = concat!(env!("CARGO_MANIFEST_DIR"), "/../../plugins/sqlite/sqlite.wasm");
-        let component = std::fs::read(plugin).unwrap_or_else(|error| panic!("{plugin}: {error}; run `cargo xtask build`"));
+        let component =
+            std::fs::read(plugin).unwrap_or_else(|error| panic!("{plugin}: {error}; run `cargo xtask build`"));
         let folder = tempfile::tempdir().unwrap();
         let clock = Arc::new(Turned::default());
         let mut options = RuntimeOptions::new(folder.path());
