@@ -97,11 +97,10 @@ fn failure(error: &CallError) -> Failure {
         Retry::Later { after } => (true, after.map(|wait| u64::try_from(wait.as_millis()).unwrap_or(u64::MAX))),
     };
     Failure {
-        code: error.code().to_owned(),
-        message: error.to_string(),
         retryable,
         retry_after_ms,
         details: error.details().unwrap_or(Value::Null),
+        ..Failure::permanent(error.code(), error.to_string())
     }
 }
 

@@ -10,7 +10,7 @@ mod workflow;
 use std::fmt::Write as _;
 use std::path::Path;
 
-use compozy_interpreter::{Command, Failure, RunState, TaskKey};
+use compozy_interpreter::{Command, Event, Failure, RunState, TaskKey};
 use serde_json::Value;
 use support::Run;
 
@@ -28,7 +28,7 @@ fn every_case_goes_as_written() {
         .filter(|path| path.extension().is_some_and(|extension| extension == "txt"))
         .collect();
     files.sort();
-    assert!(files.len() >= 25, "only {} cases", files.len());
+    assert!(files.len() >= 60, "only {} cases", files.len());
     let mut wrong = String::new();
     for path in files {
         let text = std::fs::read_to_string(&path).expect("a case");
@@ -73,6 +73,24 @@ fn act(run: &mut Run<'_>, line: &str) -> Vec<Command> {
     match verb {
         "start" => run.start(json(rest)),
         "cancel" => run.cancel(rest),
+        "ask" => {
+            let (grace, reason) = rest.split_once(' ').expect("a grace in milliseconds and a reason");
+            run.cancel_within(grace.parse().expect("milliseconds"), reason)
+        }
+        "terminate" => {
+            let now_ms = run.state.now_ms;
+            run.send(&Event::Terminated { now_ms, failure: Failure::permanent("TERMINATED", rest) })
+        }
+        "fire" => run.fire(&rest.parse().expect("a timer")),
+        "signal" => {
+            let mut parts = rest.splitn(3, ' ');
+            let mut part = || parts.next().expect("a name, an id and a payload");
+            run.signal(part(), part(), json(part()))
+        }
+        "pause" => run.pause(),
+        "resume" => run.resume(),
+        "retry" => run.retry(),
+        "reset" => run.reset(rest),
         "done" => {
             let (task, output) = rest.split_once(' ').expect("a task and its output");
             run.done(&TaskKey(task.to_owned()), json(output))
@@ -90,6 +108,15 @@ fn command_line(command: &Command) -> String {
     match command {
         Command::ScheduleTask { task, tool, input, .. } => format!("schedule {task}: {} {input}", tool.id),
         Command::CancelTask { task } => format!("cancel {task}"),
+        Command::AskTaskToEnd { task, grace_ms } => format!("ask {task} to end in {grace_ms} ms"),
+        Command::StartTimer { timer, fire_at_ms } => format!("timer {timer} at {fire_at_ms}"),
+        Command::CancelTimer { timer } => format!("no timer {timer}"),
+        Command::StartChild { task, workflow, input, parent_close } => {
+            format!("child {task}: {workflow} {input} {parent_close:?}")
+        }
+        Command::SendSignal { task, to, signal } => {
+            format!("signal {task}: {} {} to {to:?}, id {}", signal.name, signal.payload, signal.id)
+        }
         Command::Finish => "finish".to_owned(),
     }
 }
@@ -104,7 +131,8 @@ fn state_lines(state: &RunState) -> String {
     }
     text.push('\n');
     for (key, task) in state.tasks.iter().take(TASKS_SHOWN) {
-        let _ = write!(text, "{key} ({}) {}", task.kind, task.status.name());
+        let skipped = if task.skipped { " skipped" } else { "" };
+        let _ = write!(text, "{key} ({}) {}{skipped}", task.kind, task.status.name());
         if !task.with.is_null() {
             let _ = write!(text, "\n  with {}", task.with);
         }

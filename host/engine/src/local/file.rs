@@ -198,7 +198,7 @@ mod tests {
         let refused = file.open_writer().unwrap_err();
         assert_eq!(refused.code(), "JOURNAL_TOO_NEW");
         let message = refused.to_string();
-        assert!(message.contains("has format 99, this version reads up to 1"), "{message}");
+        assert!(message.contains("has format 99, this version reads up to 2"), "{message}");
         let conn = Connection::open(&file.path).unwrap();
         assert_eq!(read_pragma(&conn, "user_version").unwrap(), "99");
     }
