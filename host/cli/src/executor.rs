@@ -4,11 +4,14 @@ use std::sync::Arc;
 
 use compozy_engine::port::{Ran, TaskCall, TaskExecutor, TaskReport};
 use compozy_interpreter::Failure;
+use compozy_plan::plan::MEMORY_PLUGIN;
 use compozy_runtime::runtime::{self, CallFailure, TaskResponse};
 use compozy_runtime::{CallError, Retry, Runtime, TaskRequest};
 use serde_json::Value;
 use tokio::runtime::Handle;
 use tokio::task::JoinHandle;
+
+use crate::memory;
 
 /// Runs the engine's tasks on plugins.
 pub(crate) struct PluginExecutor {
@@ -25,6 +28,9 @@ impl PluginExecutor {
 #[async_trait::async_trait]
 impl TaskExecutor for PluginExecutor {
     async fn execute(&self, call: TaskCall) -> TaskReport {
+        if call.tool.plugin == MEMORY_PLUGIN {
+            return memory::execute(&self.runtime, call).await;
+        }
         let request = match request(call) {
             Ok(request) => request,
             Err(failure) => return TaskReport { result: Err(failure), ran: None },

@@ -2,15 +2,17 @@
 //!
 //! - `args`, `exit`, `output`, `logging`, `signals`: what the process is to its caller
 //! - `builtins`, `project`, `executor`, `host`: what is put together
-//! - `serve`, `run`, `validate`, `executions`: one file per command
+//! - `serve`, `run`, `validate`, `executions`, `control`: one file per command
 
 mod args;
 mod builtins;
+mod control;
 mod executions;
 mod executor;
 mod exit;
 mod host;
 mod logging;
+mod memory;
 mod output;
 mod progress;
 mod project;

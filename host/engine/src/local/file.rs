@@ -204,6 +204,31 @@ mod tests {
     }
 
     #[test]
+    fn a_journal_of_the_first_format_becomes_one_of_this() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = JournalFile::new(dir.path());
+        let conn = Connection::open(&file.path).unwrap();
+        conn.execute_batch(super::super::schema::MIGRATIONS[0]).unwrap();
+        conn.execute_batch(
+            "INSERT INTO definition VALUES (1, 'd', 0, '{}');
+             INSERT INTO run VALUES (1, 'old', 1, 'w', 1, 0, 'RUNNING', 5, NULL);",
+        )
+        .unwrap();
+        conn.pragma_update(None, "application_id", read_pragma(&opened().2, "application_id").unwrap()).unwrap();
+        conn.pragma_update(None, "user_version", 1).unwrap();
+        drop(conn);
+        let conn = file.open_writer().unwrap();
+        assert_eq!(read_pragma(&conn, "user_version").unwrap(), "2");
+        let kept: (String, Option<i64>, u32) = conn
+            .query_row("SELECT execution, parent, depth FROM run", [], |row| {
+                Ok((row.get(0)?, row.get(1)?, row.get(2)?))
+            })
+            .unwrap();
+        assert_eq!(kept, ("old".to_owned(), None, 0));
+        assert_eq!(conn.query_row("SELECT COUNT(*) FROM timer", [], |row| row.get::<_, i64>(0)).unwrap(), 0);
+    }
+
+    #[test]
     fn a_file_that_is_no_journal_is_refused_and_left_alone() {
         let dir = tempfile::tempdir().unwrap();
         let file = JournalFile::new(dir.path());

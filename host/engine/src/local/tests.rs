@@ -157,7 +157,7 @@ fn hot_queries_use_an_index_and_sort_nothing() {
         assert!(!plan.contains("TEMP B-TREE") && !only_the_index.contains("SCAN"), "{query}\n{plan}");
     }
     // Once at open: entries of small partial indexes, never the table.
-    for query in [writer::FREE_ALL, writer::COUNT_READY, writer::COUNT_OPEN, writer::ALL_DELAYED] {
+    for query in [writer::FREED_UNTIL, writer::FREE_ALL, writer::COUNT_READY, writer::COUNT_OPEN, writer::ALL_DELAYED] {
         let plan = query_plan(&bench.conn, query);
         assert!(plan.contains("USING") && !plan.contains("TEMP B-TREE"), "{query}\n{plan}");
     }

@@ -38,6 +38,10 @@ const STORAGE_RETRY: [Duration; 5] = [
     Duration::from_secs(1),
 ];
 
+/// Those may wait for a slot until their time is over.
+pub(super) const FREED_UNTIL: &str = "INSERT OR IGNORE INTO timer(run, id, fire_ms)
+    SELECT run, 'slot:' || id, deadline_ms FROM task INDEXED BY task_running
+    WHERE state = 'running' AND deadline_ms IS NOT NULL";
 /// Takes the tasks of attempts that ran back: those of an earlier owner, or those that a stop dropped.
 pub(super) const FREE_ALL: &str = "UPDATE task SET state = 'ready' WHERE state = 'running'";
 pub(super) const COUNT_READY: &str = "SELECT COUNT(*) FROM task INDEXED BY task_ready WHERE state = 'ready'";
@@ -118,6 +122,7 @@ impl Writer {
                 (std::process::id(), now_ms),
             )?;
             let epoch = conn.query_row("SELECT epoch FROM owner", [], |row| row.get(0))?;
+            conn.execute(FREED_UNTIL, [])?;
             conn.execute(FREE_ALL, [])?;
             conn.execute_batch("COMMIT")?;
             let ready = conn.query_row(COUNT_READY, [], |row| row.get(0))?;
