@@ -80,6 +80,11 @@ pub(crate) enum Command {
     Run(RunArgs),
     /// Checks a project or a workflow file and prints every problem.
     Validate(ValidateArgs),
+    /// Copies the journal of a data folder to a new file, while a host works on it or not.
+    Backup {
+        /// The file to write; it must not exist.
+        to: PathBuf,
+    },
     /// Looks into the journal of a data folder, or does something to an execution of a host that runs.
     #[command(subcommand)]
     Executions(Executions),
@@ -214,6 +219,14 @@ pub(crate) enum Executions {
         id: String,
         /// The task's key, as `show` prints it.
         task: String,
+        #[command(flatten)]
+        remote: Remote,
+    },
+    /// Removes executions that ended longer ago than this.
+    Prune {
+        /// For example `720h`.
+        #[arg(long, value_name = "TIME", value_parser = duration)]
+        older_than: Duration,
         #[command(flatten)]
         remote: Remote,
     },

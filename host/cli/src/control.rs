@@ -1,5 +1,7 @@
 //! `executions signal|pause|resume|cancel|terminate|retry|reset`: asks a host that runs, over its own API.
 
+use std::time::{SystemTime, UNIX_EPOCH};
+
 use compozy_server::API;
 use compozy_server::client::{self, path_part};
 use serde_json::{Value, json};
@@ -20,10 +22,18 @@ pub(crate) struct Request {
 
 /// The request of a command; `None` for those that only look.
 pub(crate) fn request(what: &Executions) -> Result<Option<Request>, Fatal> {
+    if let Executions::Prune { older_than, remote } = what {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let before = u64::try_from(now.saturating_sub(*older_than).as_millis()).unwrap_or(u64::MAX);
+        let (address, path) = (remote.address.clone(), format!("{API}/executions/prune"));
+        return Ok(Some(Request { address, path, body: json!({ "ended_before_ms": before }) }));
+    }
     let (id, operation, body, remote) = match what {
-        Executions::List { .. } | Executions::Show { .. } | Executions::Journal { .. } | Executions::Verify { .. } => {
-            return Ok(None);
-        }
+        Executions::List { .. }
+        | Executions::Show { .. }
+        | Executions::Journal { .. }
+        | Executions::Prune { .. }
+        | Executions::Verify { .. } => return Ok(None),
         Executions::Signal { id, name, payload, key, remote } => {
             let body =
                 json!({ "signal_name": name, "payload": json_argument("--payload", payload)?, "signal_id": key });
@@ -51,7 +61,11 @@ pub(crate) async fn send(request: Request) -> Result<Exit, Fatal> {
     })?;
     let field = |name: &str| answer.body.get(name).and_then(Value::as_str).unwrap_or_default().to_owned();
     if answer.status == 200 {
-        result(&format!("{} {}", field("operation"), printable(&field("exec_id"))));
+        let what = match answer.body.get("removed") {
+            Some(removed) => format!("removed={removed}"),
+            None => printable(&field("exec_id")),
+        };
+        result(&format!("{} {what}", field("operation")));
         return Ok(Exit::Ok);
     }
     Err(Fatal::new(Exit::Failed, format!("{}: {}", printable(&field("code")), printable(&field("detail")))))

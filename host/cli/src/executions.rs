@@ -1,5 +1,7 @@
 //! `executions`: a look into a journal, without taking it over. What is done to executions is in `control`.
 
+use std::path::Path;
+
 use compozy_engine::limits::LIST_MAX;
 use compozy_engine::local::JournalView;
 use compozy_engine::port::{Execution, ExecutionId, Filter, JournalRecord};
@@ -28,12 +30,25 @@ pub(crate) fn look(host: &HostArgs, what: &Executions) -> Result<Exit, Fatal> {
     })
 }
 
-async fn look_on(host: &HostArgs, what: &Executions) -> Result<Exit, Fatal> {
+/// Copies the journal to a new file.
+pub(crate) fn backup(host: &HostArgs, to: &Path) -> Result<Exit, Fatal> {
+    threads::run(|_guests| async move {
+        open(host)?.backup(to).await.map_err(|error| engine_fatal(&error))?;
+        result(&format!("backup: {}", to.display()));
+        Ok(Exit::Ok)
+    })
+}
+
+fn open(host: &HostArgs) -> Result<JournalView, Fatal> {
     if !host.data_dir.is_dir() {
         let folder = host.data_dir.display();
         return Err(Fatal::setup(format!("there is no data folder `{folder}`; name one with --data-dir")));
     }
-    let view = JournalView::open(&host.data_dir, Handle::current()).map_err(|error| engine_fatal(&error))?;
+    JournalView::open(&host.data_dir, Handle::current()).map_err(|error| engine_fatal(&error))
+}
+
+async fn look_on(host: &HostArgs, what: &Executions) -> Result<Exit, Fatal> {
+    let view = open(host)?;
     match what {
         Executions::List { status, workflow, before, limit, json } => {
             let filter = Filter {

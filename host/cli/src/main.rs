@@ -54,6 +54,7 @@ fn dispatch(cli: Cli) -> Result<Exit, Fatal> {
         Some(Command::Serve(serve)) => serve::serve(&host, &serve),
         Some(Command::Run(run)) => run::run(&host, &run),
         Some(Command::Validate(validate)) => validate::validate(&host, &validate),
+        Some(Command::Backup { to }) => executions::backup(&host, &to),
         Some(Command::Executions(what)) => executions::look(&host, &what),
     }
 }

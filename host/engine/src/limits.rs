@@ -16,6 +16,8 @@ pub const CANCEL_GRACE_MS_DEFAULT: u64 = 10_000;
 pub const CANCEL_GRACE_MS_MAX: u64 = 60 * 60 * 1000;
 /// Runs that started each other, one inside the other.
 pub const CHILD_DEPTH_MAX: u32 = 20;
+/// Runs that one commit removes.
+pub const PRUNE_RUNS_MAX: usize = 64;
 /// An idempotency key, in bytes.
 pub const IDEMPOTENCY_KEY_BYTES_MAX: usize = 255;
 

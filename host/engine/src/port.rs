@@ -382,6 +382,15 @@ pub trait Engine: Send + Sync + 'static {
     async fn cancel(&self, id: &ExecutionId, reason: String) -> Result<(), crate::EngineError> {
         self.control(id, Control::Cancel { reason, grace_ms: 0 }).await
     }
+    /// Removes executions that ended before a time, in milliseconds since 1970, with all that was recorded of them.
+    /// Answers how many. One with a child that goes on stays.
+    async fn prune(&self, _ended_before_ms: u64) -> Result<u64, crate::EngineError> {
+        Err(crate::EngineError::NotSupported { engine: self.health().engine, operation: "remove executions" })
+    }
+    /// Writes a copy of everything, as it is at one moment, to a file that does not exist yet. Work goes on meanwhile.
+    async fn backup(&self, _to: &std::path::Path) -> Result<(), crate::EngineError> {
+        Err(crate::EngineError::NotSupported { engine: self.health().engine, operation: "make a backup" })
+    }
     /// Takes an execution through its journal again, from the first event. `None`: the result is what is known of it;
     /// otherwise what differs first.
     async fn verify(&self, _id: &ExecutionId) -> Result<Option<String>, crate::EngineError> {

@@ -5,7 +5,7 @@ use std::sync::LazyLock;
 
 use compozy_plan::plan::Task;
 use indexmap::IndexMap;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 
 use crate::event::{Failure, Signal, TaskKey};
@@ -57,6 +57,11 @@ impl Status {
     }
 }
 
+/// Reads a value that is there: `null` is a value, and not the absence of one.
+fn present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Value>, D::Error> {
+    Value::deserialize(deserializer).map(Some)
+}
+
 /// A run between two events.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct RunState {
@@ -75,6 +80,7 @@ pub struct RunState {
     /// From the first event.
     pub input: Value,
     /// The run's output, once it succeeded.
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "present")]
     pub output: Option<Value>,
     /// Why the run failed or was cancelled.
     pub failure: Option<Failure>,
@@ -135,7 +141,7 @@ pub struct Held {
     /// The place in the container.
     pub at: usize,
     /// The arguments that a transition gave.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "present")]
     pub with: Option<Value>,
     /// Why a transition could not give arguments.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -163,7 +169,7 @@ pub struct TaskState {
     #[serde(default, skip_serializing_if = "Value::is_null")]
     pub with: Value,
     /// The output, once it succeeded.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "present")]
     pub output: Option<Value>,
     /// Why it failed.
     #[serde(default, skip_serializing_if = "Option::is_none")]

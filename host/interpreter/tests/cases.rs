@@ -3,6 +3,8 @@
 //! Everything after `--- expected` is written by `UPDATE_CASES=1 cargo test -p compozy-interpreter --test cases`;
 //! read what it wrote before you keep it.
 
+#[path = "support/script.rs"]
+mod script;
 mod support;
 #[path = "support/workflow.rs"]
 mod workflow;
@@ -10,8 +12,8 @@ mod workflow;
 use std::fmt::Write as _;
 use std::path::Path;
 
-use compozy_interpreter::{Command, Event, Failure, RunState, TaskKey};
-use serde_json::Value;
+use compozy_interpreter::{Command, RunState};
+use script::act;
 use support::Run;
 
 /// A run away has thousands of tasks; the first ones tell enough.
@@ -63,45 +65,6 @@ fn play(given: &str) -> String {
     }
     found.push_str(&state_lines(&run.state));
     found
-}
-
-fn act(run: &mut Run<'_>, line: &str) -> Vec<Command> {
-    let (verb, rest) = line.split_once(' ').unwrap_or((line, ""));
-    let json = |text: &str| -> Value {
-        serde_json::from_str(text).unwrap_or_else(|error| panic!("`{text}` in `{line}` is not JSON: {error}"))
-    };
-    match verb {
-        "start" => run.start(json(rest)),
-        "cancel" => run.cancel(rest),
-        "ask" => {
-            let (grace, reason) = rest.split_once(' ').expect("a grace in milliseconds and a reason");
-            run.cancel_within(grace.parse().expect("milliseconds"), reason)
-        }
-        "terminate" => {
-            let now_ms = run.state.now_ms;
-            run.send(&Event::Terminated { now_ms, failure: Failure::permanent("TERMINATED", rest) })
-        }
-        "fire" => run.fire(&rest.parse().expect("a timer")),
-        "signal" => {
-            let mut parts = rest.splitn(3, ' ');
-            let mut part = || parts.next().expect("a name, an id and a payload");
-            run.signal(part(), part(), json(part()))
-        }
-        "pause" => run.pause(),
-        "resume" => run.resume(),
-        "retry" => run.retry(),
-        "reset" => run.reset(rest),
-        "done" => {
-            let (task, output) = rest.split_once(' ').expect("a task and its output");
-            run.done(&TaskKey(task.to_owned()), json(output))
-        }
-        "fail" => {
-            let (task, rest) = rest.split_once(' ').expect("a task, a code and a message");
-            let (code, message) = rest.split_once(' ').expect("a code and a message");
-            run.fail(&TaskKey(task.to_owned()), Failure::permanent(code, message))
-        }
-        other => panic!("unknown event `{other}`"),
-    }
 }
 
 fn command_line(command: &Command) -> String {

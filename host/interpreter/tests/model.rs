@@ -20,17 +20,21 @@ use support::{Run, execute};
 
 /// The state in the words of the reference.
 fn records(state: &RunState) -> BTreeMap<String, Outcome> {
-    state.tasks.iter().map(|(key, task)| (key.0.clone(), outcome(task.status, &task.output, &task.failure))).collect()
+    state
+        .tasks
+        .iter()
+        .map(|(key, task)| (key.0.clone(), outcome(task.status, task.output.as_ref(), task.failure.as_ref())))
+        .collect()
 }
 
 fn outcome(
     status: Status,
-    output: &Option<serde_json::Value>,
-    failure: &Option<compozy_interpreter::Failure>,
+    output: Option<&serde_json::Value>,
+    failure: Option<&compozy_interpreter::Failure>,
 ) -> Outcome {
-    let code = || failure.as_ref().map(|failure| failure.code.clone()).unwrap_or_default();
+    let code = || failure.map(|failure| failure.code.clone()).unwrap_or_default();
     match status {
-        Status::Success => Outcome::Success(output.clone()),
+        Status::Success => Outcome::Success(output.cloned()),
         Status::Failed => Outcome::Failed(code()),
         Status::TimedOut => Outcome::TimedOut(code()),
         Status::Canceled => Outcome::Canceled,
@@ -47,7 +51,7 @@ fn compare(run: &Run<'_>, history: &History) {
     for key in expected.keys().chain(found.keys()) {
         assert_eq!(found.get(key), expected.get(key), "{key} after {:?} of {plan}", history.order());
     }
-    let ended = outcome(run.state.status, &run.state.output, &run.state.failure);
+    let ended = outcome(run.state.status, run.state.output.as_ref(), run.state.failure.as_ref());
     assert_eq!(ended, end, "the run after {:?} of {plan}", history.order());
 }
 
@@ -109,7 +113,8 @@ fn the_plans_are_worth_comparing() {
     for _ in 0..300 {
         let plan = proptest::strategy::ValueTree::current(&strategy.new_tree(&mut runner).expect("a plan"));
         tasks += play(&plan, &[3, 1, 2, 9, 5], 15);
-        for name in ["basic", "router", "parallel", "collection", "aggregate", "composite", "wait", "memory", "signal"] {
+        for name in ["basic", "router", "parallel", "collection", "aggregate", "composite", "wait", "memory", "signal"]
+        {
             *kinds.entry(name).or_insert(0) += plan.to_json().matches(&format!("\"type\":\"{name}\"")).count();
         }
         for name in ["race", "fail_fast", "best_effort", "wait_all"] {

@@ -63,6 +63,12 @@ impl Postman<'_> {
                 };
                 answer(tx, runs, posted.from, task, result)
             }
+            Letter::Close { run, .. } | Letter::Succeeded { run, .. } | Letter::Failed { run, .. }
+                if !exists(tx, run)? =>
+            {
+                tracing::debug!(run, "a letter for a run that was removed");
+                Ok(())
+            }
             Letter::Close { run, grace_ms, terminate } => {
                 let reason = "the run that it is a part of wants it no more".to_owned();
                 let wish = if terminate { Control::Terminate { reason } } else { Control::Cancel { reason, grace_ms } };
@@ -193,6 +199,10 @@ fn outcome(signal: &Signal, done: &str, taken: &[Value], refused: &[Value]) -> R
             Err(Failure { details: facts, ..Failure::permanent("SIGNAL_NOT_DELIVERED", message) })
         }
     }
+}
+
+fn exists(tx: &Tx<'_>, run: i64) -> Result<bool, Fault> {
+    Ok(tx.conn.prepare_cached("SELECT 1 FROM run WHERE id = ?1")?.exists([run])?)
 }
 
 fn is_awaited(task: Option<&TaskState>) -> bool {

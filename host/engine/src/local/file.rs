@@ -44,6 +44,28 @@ impl JournalFile {
         Ok(conn)
     }
 
+    /// Copies the journal, as it is at one moment, to a file that does not exist, and makes sure that the copy is sound
+    /// and on the disk. The writer goes on meanwhile.
+    pub(super) fn backup(&self, to: &Path) -> Result<(), EngineError> {
+        let refused = |reason: String| {
+            EngineError::InvalidOption(format!("cannot write a backup to `{}`: {reason}", to.display()))
+        };
+        if to.exists() {
+            return Err(refused("it exists already; name a new file".to_owned()));
+        }
+        let name = to.to_str().ok_or_else(|| refused("its name is not UTF-8".to_owned()))?;
+        let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let conn = Connection::open_with_flags(&self.path, flags).map_err(|e| self.error("open the journal", &e))?;
+        conn.busy_timeout(Duration::from_secs(10)).map_err(|e| self.error("open the journal", &e))?;
+        conn.execute("VACUUM INTO ?1", [name]).map_err(|e| refused(e.to_string()))?;
+        let copy = Connection::open_with_flags(to, flags).map_err(|e| refused(e.to_string()))?;
+        let sound = read_pragma(&copy, "quick_check").map_err(|e| refused(e.to_string()))?;
+        if sound != "ok" {
+            return Err(refused(format!("the copy is damaged: {sound}")));
+        }
+        std::fs::File::open(to).and_then(|file| file.sync_all()).map_err(|e| refused(e.to_string()))
+    }
+
     /// Before any setting is changed: is this file ours, and not newer than we are?
     fn refuse_foreign(&self, conn: &Connection) -> Result<(), EngineError> {
         let read = |sql: &str| {

@@ -19,6 +19,7 @@ mod file;
 mod lock;
 mod ops;
 mod outside;
+mod prune;
 mod queue;
 mod reader;
 mod request;
@@ -31,7 +32,7 @@ mod view;
 mod writer;
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
@@ -228,6 +229,21 @@ impl Engine for LocalEngine {
         let control = request::named(control);
         let (id, control) = (id.clone(), Box::new(control));
         self.ask(|reply| Request::Control { id, control, bytes, reply }).await
+    }
+
+    async fn prune(&self, ended_before_ms: u64) -> Result<u64, EngineError> {
+        let mut removed = 0;
+        loop {
+            let some = self.ask(|reply| Request::Prune { ended_before_ms, reply }).await?;
+            removed += some as u64;
+            if some < limits::PRUNE_RUNS_MAX {
+                return Ok(removed);
+            }
+        }
+    }
+
+    async fn backup(&self, to: &Path) -> Result<(), EngineError> {
+        self.readers.backup(to).await
     }
 
     async fn verify(&self, id: &ExecutionId) -> Result<Option<String>, EngineError> {

@@ -14,6 +14,8 @@ use crate::{EngineError, limits};
 pub(super) enum Request {
     /// Start a run.
     Start { start: Box<Start>, reply: oneshot::Sender<Result<ExecutionId, EngineError>> },
+    /// Remove some of the runs that ended before a time.
+    Prune { ended_before_ms: u64, reply: oneshot::Sender<Result<usize, EngineError>> },
     /// Do something to a run.
     Control { id: ExecutionId, control: Box<Control>, bytes: usize, reply: oneshot::Sender<Result<(), EngineError>> },
 }
@@ -24,6 +26,7 @@ impl Request {
         512 + match self {
             Self::Start { start, .. } => start.input_bytes,
             Self::Control { bytes, .. } => *bytes,
+            Self::Prune { .. } => 0,
         }
     }
 
@@ -33,6 +36,7 @@ impl Request {
         match self {
             Self::Start { reply, .. } => drop(reply.send(Err(error))),
             Self::Control { reply, .. } => drop(reply.send(Err(error))),
+            Self::Prune { reply, .. } => drop(reply.send(Err(error))),
         }
     }
 }

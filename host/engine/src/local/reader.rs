@@ -1,5 +1,6 @@
 //! Answers to those who ask how things stand: connections of their own that cannot write.
 
+use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use compozy_interpreter::RunState;
@@ -125,6 +126,14 @@ impl Readers {
             read_list(conn, &filter, limit.min(limits::LIST_MAX), before)
         })
         .await
+    }
+
+    /// Copies the journal, as it is at one moment, to a new file.
+    pub(super) async fn backup(self: &Arc<Self>, to: &Path) -> Result<(), EngineError> {
+        let _permit = self.permits.acquire().await.map_err(|_closed| EngineError::Stopping)?;
+        let (file, to) = (self.file.clone(), to.to_path_buf());
+        let copied = self.runtime.spawn_blocking(move || file.backup(&to));
+        copied.await.map_err(|e| EngineError::Internal(format!("copying the journal: {e}")))?
     }
 
     pub(super) async fn verify(self: &Arc<Self>, id: &ExecutionId) -> Result<Option<String>, EngineError> {

@@ -14,7 +14,7 @@ use super::outside::{OPEN_CHILD, OPEN_CHILDREN};
 use super::request::{Definitions, check};
 use super::runs::{Fault, Hot, Runs, TAIL};
 use super::tx::{Effect, OPEN_TASK, OPEN_TASKS, Tx};
-use super::{reader, writer};
+use super::{prune, reader, writer};
 use crate::limits;
 use crate::port::{StartRequest, TaskReport};
 
@@ -140,6 +140,10 @@ fn hot_queries_use_an_index_and_sort_nothing() {
         reader::LISTS[1],
         reader::LISTS[2],
         reader::CHILDREN,
+        prune::PRUNABLE,
+        "DELETE FROM idempotency WHERE run = ?1",
+        "DELETE FROM task WHERE run = ?1",
+        "DELETE FROM journal WHERE run = ?1",
         OPEN_CHILD,
         OPEN_CHILDREN,
         ops::DUE,

@@ -46,6 +46,11 @@ impl JournalView {
         self.readers.list(filter, limit, before).await
     }
 
+    /// See [`crate::port::Engine::backup`].
+    pub async fn backup(&self, to: &Path) -> Result<(), EngineError> {
+        self.readers.backup(to).await
+    }
+
     /// See [`crate::port::Engine::verify`].
     pub async fn verify(&self, id: &ExecutionId) -> Result<Option<String>, EngineError> {
         self.readers.verify(id).await

@@ -22,7 +22,7 @@ use super::retry;
 use super::runs::{Fault, Runs};
 use super::shared::{Phase, Shared, add};
 use super::tx::{Effect, Tx};
-use super::{control, deliver, ops};
+use super::{control, deliver, ops, prune};
 use crate::port::{ExecutionId, Signs, TaskReport, Workflows};
 use crate::{EngineError, limits};
 use compozy_interpreter::Failure;
@@ -86,6 +86,7 @@ pub(super) struct Writer {
 /// What a caller is told after the commit.
 enum Answer {
     Started(oneshot::Sender<Result<ExecutionId, EngineError>>, Result<ExecutionId, EngineError>),
+    Pruned(oneshot::Sender<Result<usize, EngineError>>, Result<usize, EngineError>),
     Controlled(oneshot::Sender<Result<(), EngineError>>, Result<(), EngineError>),
 }
 
@@ -94,6 +95,7 @@ impl Answer {
         // A caller that does not wait any more does not want to know.
         match self {
             Self::Started(reply, answer) => drop(reply.send(answer)),
+            Self::Pruned(reply, answer) => drop(reply.send(answer)),
             Self::Controlled(reply, answer) => drop(reply.send(answer)),
         }
     }
@@ -217,6 +219,7 @@ impl Writer {
                 for answer in answers {
                     match answer {
                         Answer::Started(reply, _) => Answer::Started(reply, Err(error.clone())).send(),
+                        Answer::Pruned(reply, _) => Answer::Pruned(reply, Err(error.clone())).send(),
                         Answer::Controlled(reply, _) => Answer::Controlled(reply, Err(error.clone())).send(),
                     }
                 }
@@ -462,6 +465,14 @@ impl Batch<'_, '_> {
                     split(self.one(|tx, runs| ops::start(tx, runs, &start)))
                 };
                 (Answer::Started(reply, answer), outcome)
+            }
+            Request::Prune { ended_before_ms, reply } => {
+                let (answer, outcome) = if alive {
+                    split(self.one(|tx, _| prune::prune(tx, ended_before_ms)))
+                } else {
+                    (Err(EngineError::Stopping), Ok(()))
+                };
+                (Answer::Pruned(reply, answer), outcome)
             }
             Request::Control { id, control, reply, .. } => {
                 let (answer, outcome) = if alive {

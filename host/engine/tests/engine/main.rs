@@ -7,6 +7,7 @@ mod control;
 mod crash;
 mod flow;
 mod load;
+mod retention;
 mod retry;
 mod run;
 mod signals;

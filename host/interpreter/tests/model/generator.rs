@@ -92,7 +92,7 @@ fn task(seed: &Seed, at: usize, count: usize, alone: bool) -> Value {
         "on_error": (!alone && on_error.is_multiple_of(3)).then(|| json!({ "next": target(on_error) })),
         "is_final": !alone && is_final.is_multiple_of(11),
         "policy": TaskPolicy::default(),
-        "condition": (!is_router && kind["type"] != "wait" && condition < 60).then(|| if condition < 25 { "1 == 2" } else { "1 == 1" }),
+        "condition": (!is_router && kind["type"] != "wait" && condition < 60).then_some(if condition < 25 { "1 == 2" } else { "1 == 1" }),
         "sleep_ms": (sleep < 25).then_some(5),
         "timeout_ms": (waits && timeout < 40).then_some(5),
     })

@@ -177,9 +177,9 @@ fn work(history: &History, task: &Task, key: &str, begin: usize, records: &mut R
         TaskKind::Composite { tasks } => {
             let (mut ended, _) = list(history, tasks, &format!("{key}/"), begin, records)?;
             if ended.result.is_ok() {
-                let outputs = tasks.iter().filter_map(|task| {
-                    Some((task.id.clone(), output(records, &format!("{key}/{}", task.id))?))
-                });
+                let outputs = tasks
+                    .iter()
+                    .filter_map(|task| Some((task.id.clone(), output(records, &format!("{key}/{}", task.id))?)));
                 ended.result = Ok(Some(Value::Object(outputs.collect::<Map<_, _>>())));
             }
             Some(Ended { skipped: false, ..ended })

@@ -20,6 +20,8 @@ pub(crate) struct Run<'p> {
     pub(crate) open: Vec<TaskKey>,
     /// Timers that run, in the order in which they were started.
     pub(crate) timers: Vec<Timer>,
+    /// Every event that was sent, with what it was answered.
+    pub(crate) history: Vec<(Event, Vec<Command>)>,
 }
 
 impl<'p> Run<'p> {
@@ -32,6 +34,7 @@ impl<'p> Run<'p> {
             now_ms: 1_000,
             open: Vec::new(),
             timers: Vec::new(),
+            history: Vec::new(),
         }
     }
 
@@ -112,7 +115,9 @@ impl<'p> Run<'p> {
         let stored = serde_json::to_string(&self.stored).expect("a state is JSON");
         assert_eq!(text, stored, "a state that was stored becomes another");
         self.stored = serde_json::from_str(&text).expect("a state comes back from JSON");
+        assert_eq!(self.stored, self.state, "a state comes back from JSON as another");
         self.check(&before, event, &commands);
+        self.history.push((event.clone(), commands.clone()));
         commands
     }
 

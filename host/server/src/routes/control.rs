@@ -91,6 +91,18 @@ pub(super) async fn verify(State(state): State<AppState>, id: Id) -> Answer {
     Ok(Json(json!({ "exec_id": id, "verified": difference.is_none(), "difference": difference })))
 }
 
+/// `POST /api/v0/executions/prune` with `{"ended_before_ms"}`: removes what ended before that time.
+pub(super) async fn prune(State(state): State<AppState>, request: Request<Body>) -> Answer {
+    let mut fields = fields(&state, request, &["ended_before_ms"]).await?;
+    let before = fields.remove("ended_before_ms").unwrap_or(Value::Null);
+    let before = before.as_u64().ok_or_else(|| {
+        let detail = format!("`ended_before_ms` must be milliseconds since 1970, not {}", kind_of(&before));
+        Problem::new(Code::InvalidRequest, detail)
+    })?;
+    let removed = state.engine.prune(before).await.map_err(|error| problem_of(&error))?;
+    Ok(Json(json!({ "operation": "prune", "removed": removed })))
+}
+
 async fn control(state: &AppState, id: Id, control: Control) -> Answer {
     let id = ExecutionId(path_text(id)?);
     let operation = control.name();

@@ -25,6 +25,7 @@ pub fn router(state: AppState) -> Router {
         .route("/api/v0/workflows", get(workflows::list))
         .route("/api/v0/workflows/{id}/executions", post(executions::start))
         .route("/api/v0/executions", get(executions::list))
+        .route("/api/v0/executions/prune", post(control::prune))
         .route("/api/v0/executions/{id}", get(executions::show))
         .route("/api/v0/executions/{id}/journal", get(executions::journal))
         .route("/api/v0/executions/{id}/verify", get(control::verify))

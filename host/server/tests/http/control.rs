@@ -77,6 +77,8 @@ async fn refusals_name_what_is_wrong() {
         ("exec-1/pause", Some(json!([])), 400, "INVALID_REQUEST", "not an array"),
         ("exec-1/reset", Some(json!({})), 400, "INVALID_REQUEST", "no `task`"),
         ("exec-1/resume", None, 409, "EXECUTION_ENDED", "is FAILED"),
+        ("prune", Some(json!({"ended_before_ms": "x"})), 400, "INVALID_REQUEST", "not a string"),
+        ("prune", Some(json!({"ended_before_ms": 5})), 501, "NOT_SUPPORTED", "remove executions"),
         ("nope/retry", None, 404, "EXECUTION_NOT_FOUND", "`nope`"),
     ];
     let (state, engine) = state(Limits::default());
