@@ -93,7 +93,12 @@ pub(crate) enum Command {
     /// Works with plugins.
     #[command(subcommand)]
     Plugin(PluginCommand),
-    /// Looks into the journal of a data folder, whether a host works on it or not.
+    /// Copies the journal of a data folder to a new file, while a host works on it or not.
+    Backup {
+        /// The file to write; it must not exist.
+        to: PathBuf,
+    },
+    /// Looks into the journal of a data folder, or does something to an execution of a host that runs.
     #[command(subcommand)]
     Executions(Executions),
 }
@@ -169,14 +174,122 @@ pub(crate) struct PluginTestArgs {
     pub(crate) volatile: bool,
 }
 
-/// What to look at in a journal.
+/// Where the host is that is to do something.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct Remote {
+    /// The address that the host listens on.
+    #[arg(long, value_name = "ADDRESS", default_value = LISTEN)]
+    pub(crate) address: String,
+}
+
+/// What to look at in a journal, and what to do to an execution.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Executions {
-    /// Every execution, the newest first.
+    /// Executions, the newest first.
     List {
+        /// Only those that stand like this, for example `failed` or `waiting`.
+        #[arg(long)]
+        status: Option<String>,
+        /// Only those of this workflow.
+        #[arg(long, value_name = "ID")]
+        workflow: Option<String>,
+        /// Only those that began before this one: the last of the page before.
+        #[arg(long, value_name = "ID")]
+        before: Option<String>,
+        /// How many at most.
+        #[arg(long, default_value_t = 100)]
+        limit: usize,
         /// Print one JSON document instead of text.
         #[arg(long)]
         json: bool,
+    },
+    /// Says something to an execution.
+    Signal {
+        /// The execution's id.
+        id: String,
+        /// The signal's name.
+        name: String,
+        /// What it carries: JSON, `@FILE`, or `-` for standard input.
+        #[arg(long, value_name = "JSON", default_value = "null")]
+        payload: String,
+        /// Names the signal: a second one of the same key has no effect.
+        #[arg(long)]
+        key: Option<String>,
+        #[command(flatten)]
+        remote: Remote,
+    },
+    /// Begins nothing new until the execution is resumed.
+    Pause {
+        /// The execution's id.
+        id: String,
+        /// For whoever looks at it later.
+        #[arg(long)]
+        reason: Option<String>,
+        #[command(flatten)]
+        remote: Remote,
+    },
+    /// Lets a paused execution go on.
+    Resume {
+        /// The execution's id.
+        id: String,
+        #[command(flatten)]
+        remote: Remote,
+    },
+    /// Asks what runs to end, and ends it by force after the grace.
+    Cancel {
+        /// The execution's id.
+        id: String,
+        /// For whoever looks at it later.
+        #[arg(long)]
+        reason: Option<String>,
+        /// How long what runs may take to end; `0s` ends it at once.
+        #[arg(long, value_name = "TIME", value_parser = duration, default_value = "10s")]
+        grace: Duration,
+        #[command(flatten)]
+        remote: Remote,
+    },
+    /// Ends an execution at once, as failed.
+    Terminate {
+        /// The execution's id.
+        id: String,
+        /// For whoever looks at it later.
+        #[arg(long)]
+        reason: Option<String>,
+        #[command(flatten)]
+        remote: Remote,
+    },
+    /// Begins again what ended badly.
+    Retry {
+        /// The execution's id.
+        id: String,
+        #[command(flatten)]
+        remote: Remote,
+    },
+    /// Goes back to a task and on from there.
+    Reset {
+        /// The execution's id.
+        id: String,
+        /// The task's key, as `show` prints it.
+        task: String,
+        #[command(flatten)]
+        remote: Remote,
+    },
+    /// Removes executions that ended longer ago than this.
+    Prune {
+        /// For example `720h`.
+        #[arg(long, value_name = "TIME", value_parser = duration)]
+        older_than: Duration,
+        #[command(flatten)]
+        remote: Remote,
+    },
+    /// Takes executions through their journals again and tells the first difference.
+    Verify {
+        /// The execution's id.
+        #[arg(required_unless_present = "all")]
+        id: Option<String>,
+        /// Every execution of the journal.
+        #[arg(long, conflicts_with = "id")]
+        all: bool,
     },
     /// One execution with its tasks.
     Show {

@@ -1,13 +1,18 @@
-//! `executions`: a look into a journal, without taking it over.
+//! `executions`: a look into a journal, without taking it over. What is done to executions is in `control`.
 
+use std::path::Path;
+
+use compozy_engine::limits::LIST_MAX;
 use compozy_engine::local::JournalView;
-use compozy_engine::port::{Execution, ExecutionId, JournalRecord};
+use compozy_engine::port::{Execution, ExecutionId, Filter, JournalRecord};
+use compozy_interpreter::Status;
 use compozy_server::time::rfc3339;
 use compozy_server::view;
 use serde_json::{Value, json};
 use tokio::runtime::Handle;
 
 use crate::args::{Executions, HostArgs};
+use crate::control;
 use crate::exit::{Exit, Fatal};
 use crate::host::engine_fatal;
 use crate::output::result;
@@ -15,30 +20,101 @@ use crate::progress::{count, millis, status_text};
 use crate::render::{self, printable};
 use crate::threads;
 
-/// Executions that `list` shows.
-const LIST: usize = 100;
-
 /// Prints what was asked for.
 pub(crate) fn look(host: &HostArgs, what: &Executions) -> Result<Exit, Fatal> {
-    threads::run(|_guests| look_on(host, what))
+    threads::run(|_guests| async move {
+        match control::request(what)? {
+            Some(request) => control::send(request).await,
+            None => look_on(host, what).await,
+        }
+    })
 }
 
-async fn look_on(host: &HostArgs, what: &Executions) -> Result<Exit, Fatal> {
+/// Copies the journal to a new file.
+pub(crate) fn backup(host: &HostArgs, to: &Path) -> Result<Exit, Fatal> {
+    threads::run(|_guests| async move {
+        open(host)?.backup(to).await.map_err(|error| engine_fatal(&error))?;
+        result(&format!("backup: {}", to.display()));
+        Ok(Exit::Ok)
+    })
+}
+
+fn open(host: &HostArgs) -> Result<JournalView, Fatal> {
     if !host.data_dir.is_dir() {
         let folder = host.data_dir.display();
         return Err(Fatal::setup(format!("there is no data folder `{folder}`; name one with --data-dir")));
     }
-    let view = JournalView::open(&host.data_dir, Handle::current()).map_err(|error| engine_fatal(&error))?;
+    JournalView::open(&host.data_dir, Handle::current()).map_err(|error| engine_fatal(&error))
+}
+
+async fn look_on(host: &HostArgs, what: &Executions) -> Result<Exit, Fatal> {
+    let view = open(host)?;
     match what {
-        Executions::List { json } => list(&view, *json).await,
+        Executions::List { status, workflow, before, limit, json } => {
+            let filter = Filter {
+                status: status.as_deref().map(status_of).transpose()?,
+                workflow: workflow.clone(),
+                ..Filter::default()
+            };
+            list(&view, &filter, before.clone().map(ExecutionId), *limit, *json).await
+        }
         Executions::Show { id, json } => show(&view, id, *json).await,
         Executions::Journal { id, json } => journal(&view, id, *json).await,
+        Executions::Verify { id, .. } => return verify(&view, id.as_deref()).await,
+        // The others were taken by `control`.
+        _ => Ok(()),
     }?;
     Ok(Exit::Ok)
 }
 
-async fn list(journal: &JournalView, as_json: bool) -> Result<(), Fatal> {
-    let found = journal.list(LIST, None).await.map_err(|error| engine_fatal(&error))?;
+fn status_of(text: &str) -> Result<Status, Fatal> {
+    let name = text.to_ascii_uppercase().replace('-', "_");
+    serde_json::from_value(Value::String(name)).map_err(|_unknown| {
+        let known = "pending, running, waiting, paused, success, failed, timed_out, canceled";
+        Fatal::new(Exit::Usage, format!("`{}` is no status; there are {known}", printable(text)))
+    })
+}
+
+/// One execution, or all, page by page.
+async fn verify(journal: &JournalView, id: Option<&str>) -> Result<Exit, Fatal> {
+    let mut counts = (0_usize, 0_usize);
+    if let Some(id) = id {
+        check(journal, &ExecutionId(id.to_owned()), &mut counts).await?;
+    } else {
+        let mut last = None;
+        loop {
+            let page = journal.list(LIST_MAX, last.as_ref()).await.map_err(|error| engine_fatal(&error))?;
+            for summary in &page {
+                check(journal, &summary.id, &mut counts).await?;
+            }
+            match page.into_iter().last() {
+                Some(summary) => last = Some(summary.id),
+                None => break,
+            }
+        }
+    }
+    let (checked, different) = counts;
+    result(&format!("verify: executions={checked} different={different}"));
+    Ok(if different == 0 { Exit::Ok } else { Exit::Failed })
+}
+
+async fn check(journal: &JournalView, id: &ExecutionId, counts: &mut (usize, usize)) -> Result<(), Fatal> {
+    counts.0 += 1;
+    if let Some(difference) = journal.verify(id).await.map_err(|error| engine_fatal(&error))? {
+        counts.1 += 1;
+        result(&format!("{id}: {}", printable(&difference)));
+    }
+    Ok(())
+}
+
+async fn list(
+    journal: &JournalView,
+    filter: &Filter,
+    before: Option<ExecutionId>,
+    limit: usize,
+    as_json: bool,
+) -> Result<(), Fatal> {
+    let found = journal.search(filter, limit, before.as_ref()).await.map_err(|error| engine_fatal(&error))?;
     if as_json {
         let executions: Vec<_> = found.iter().map(view::summary).collect();
         result(&format!("{:#}", json!({ "executions": executions })));

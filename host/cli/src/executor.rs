@@ -4,11 +4,14 @@ use std::sync::Arc;
 
 use compozy_engine::port::{Ran, TaskCall, TaskExecutor, TaskReport};
 use compozy_interpreter::Failure;
+use compozy_plan::plan::MEMORY_PLUGIN;
 use compozy_runtime::runtime::{self, CallFailure, TaskResponse};
 use compozy_runtime::{CallError, Retry, Runtime, TaskRequest};
 use serde_json::Value;
 use tokio::runtime::Handle;
 use tokio::task::JoinHandle;
+
+use crate::memory;
 
 /// Runs the engine's tasks on plugins.
 pub(crate) struct PluginExecutor {
@@ -25,6 +28,9 @@ impl PluginExecutor {
 #[async_trait::async_trait]
 impl TaskExecutor for PluginExecutor {
     async fn execute(&self, call: TaskCall) -> TaskReport {
+        if call.tool.plugin == MEMORY_PLUGIN {
+            return memory::execute(&self.runtime, call).await;
+        }
         let request = match request(call) {
             Ok(request) => request,
             Err(failure) => return TaskReport { result: Err(failure), ran: None },
@@ -97,11 +103,10 @@ fn failure(error: &CallError) -> Failure {
         Retry::Later { after } => (true, after.map(|wait| u64::try_from(wait.as_millis()).unwrap_or(u64::MAX))),
     };
     Failure {
-        code: error.code().to_owned(),
-        message: error.to_string(),
         retryable,
         retry_after_ms,
         details: error.details().unwrap_or(Value::Null),
+        ..Failure::permanent(error.code(), error.to_string())
     }
 }
 

@@ -60,7 +60,9 @@ impl Prepared {
     pub(crate) fn start(self, guests: Handle) -> Result<Host, Fatal> {
         let Self { data_dir, runtime, workflows } = self;
         let executor = Arc::new(PluginExecutor::new(runtime.clone(), guests));
-        let engine = LocalEngine::open(LocalOptions::new(&data_dir, executor)).map_err(|error| {
+        let startable: Workflows = workflows.iter().cloned().collect();
+        let options = LocalOptions { workflows: Arc::new(startable), ..LocalOptions::new(&data_dir, executor) };
+        let engine = LocalEngine::open(options).map_err(|error| {
             runtime.stop();
             engine_fatal(&error)
         })?;

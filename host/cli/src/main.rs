@@ -2,15 +2,17 @@
 //!
 //! - `args`, `exit`, `output`, `logging`, `signals`: what the process is to its caller
 //! - `builtins`, `project`, `stores`, `executor`, `host`: what is put together
-//! - `serve`, `run`, `validate`, `plugin_test`, `executions`: one file per command
+//! - `serve`, `run`, `validate`, `plugin_test`, `executions`, `control`: one file per command
 
 mod args;
 mod builtins;
+mod control;
 mod executions;
 mod executor;
 mod exit;
 mod host;
 mod logging;
+mod memory;
 mod output;
 mod plugin_test;
 mod progress;
@@ -55,6 +57,7 @@ fn dispatch(cli: Cli) -> Result<Exit, Fatal> {
         Some(Command::Run(run)) => run::run(&host, &run),
         Some(Command::Validate(validate)) => validate::validate(&host, &validate),
         Some(Command::Plugin(PluginCommand::Test(test))) => plugin_test::test(&host, &test),
+        Some(Command::Backup { to }) => executions::backup(&host, &to),
         Some(Command::Executions(what)) => executions::look(&host, &what),
     }
 }

@@ -141,28 +141,32 @@ fn exit_of(execution: &Execution) -> Exit {
     if execution.state.status == Status::Success { Exit::Ok } else { Exit::Failed }
 }
 
-/// JSON, `@FILE`, or `-` for standard input.
 fn read_input(text: &str) -> Result<Value, Fatal> {
+    json_argument("--input", text)
+}
+
+/// The value of an option: JSON, `@FILE`, or `-` for standard input.
+pub(crate) fn json_argument(option: &str, text: &str) -> Result<Value, Fatal> {
     let usage = |problem: String| Fatal::new(Exit::Usage, problem);
     let (source, json) = if text == "-" {
-        ("standard input".to_owned(), bounded(std::io::stdin().lock(), "standard input")?)
+        ("standard input".to_owned(), bounded(std::io::stdin().lock(), option, "standard input")?)
     } else if let Some(path) = text.strip_prefix('@') {
         let file =
-            std::fs::File::open(path).map_err(|error| usage(format!("--input: cannot open `{path}`: {error}")))?;
-        (format!("`{path}`"), bounded(file, path)?)
+            std::fs::File::open(path).map_err(|error| usage(format!("{option}: cannot open `{path}`: {error}")))?;
+        (format!("`{path}`"), bounded(file, option, path)?)
     } else {
         (format!("`{text}`"), text.to_owned())
     };
-    serde_json::from_str(&json).map_err(|error| usage(format!("--input: {source} is not JSON: {error}")))
+    serde_json::from_str(&json).map_err(|error| usage(format!("{option}: {source} is not JSON: {error}")))
 }
 
-fn bounded(reader: impl Read, name: &str) -> Result<String, Fatal> {
+fn bounded(reader: impl Read, option: &str, name: &str) -> Result<String, Fatal> {
     let usage = |problem: String| Fatal::new(Exit::Usage, problem);
     let mut text = String::new();
     let read = reader.take(INPUT_BYTES_MAX + 1).read_to_string(&mut text);
-    let read = read.map_err(|error| usage(format!("--input: cannot read `{name}` as UTF-8: {error}")))?;
+    let read = read.map_err(|error| usage(format!("{option}: cannot read `{name}` as UTF-8: {error}")))?;
     if read as u64 > INPUT_BYTES_MAX {
-        return Err(usage(format!("--input: `{name}` is larger than the limit of {INPUT_BYTES_MAX} bytes")));
+        return Err(usage(format!("{option}: `{name}` is larger than the limit of {INPUT_BYTES_MAX} bytes")));
     }
     Ok(text)
 }
@@ -185,7 +189,7 @@ mod tests {
 
     #[test]
     fn a_large_input_is_refused_with_its_limit() {
-        let fatal = bounded(std::io::repeat(b' '), "it").expect_err("too large");
+        let fatal = bounded(std::io::repeat(b' '), "--input", "it").expect_err("too large");
         assert!(fatal.to_string().contains("1048576 bytes"), "{fatal}");
     }
 }

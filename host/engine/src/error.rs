@@ -3,6 +3,8 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use compozy_interpreter::{RewindRefused, SignalRefused};
+
 use crate::port::ExecutionId;
 
 /// What kind of refusal it is: who can do something about it. The text of an error is never looked at.
@@ -78,6 +80,32 @@ pub enum EngineError {
     ExecutionNotFound {
         /// The id.
         id: ExecutionId,
+    },
+    /// The execution cannot take the signal.
+    #[error("execution `{id}`: {reason}")]
+    SignalRefused {
+        /// The execution.
+        id: ExecutionId,
+        /// Why.
+        reason: SignalRefused,
+    },
+    /// The execution cannot go back.
+    #[error("execution `{id}`: {reason}")]
+    RewindRefused {
+        /// The execution.
+        id: ExecutionId,
+        /// Why.
+        reason: RewindRefused,
+    },
+    /// The execution has ended, or is about to, so this cannot be done to it.
+    #[error("execution `{id}` is {status}, so it cannot be told to {operation}")]
+    ExecutionEnded {
+        /// The execution.
+        id: ExecutionId,
+        /// How it stands.
+        status: &'static str,
+        /// What was asked.
+        operation: &'static str,
     },
     /// Too many requests wait already.
     #[error(
@@ -184,6 +212,9 @@ impl EngineError {
             Self::IdempotencyKeyLength { .. } => "IDEMPOTENCY_KEY_LENGTH",
             Self::IdempotencyKeyReused { .. } => "IDEMPOTENCY_KEY_REUSED",
             Self::ExecutionNotFound { .. } => "EXECUTION_NOT_FOUND",
+            Self::SignalRefused { reason, .. } => reason.code(),
+            Self::RewindRefused { reason, .. } => reason.code(),
+            Self::ExecutionEnded { .. } => "EXECUTION_ENDED",
             Self::QueueFull { .. } => "QUEUE_FULL",
             Self::Stopping => "STOPPING",
             Self::StorageUnavailable { .. } => "STORAGE_UNAVAILABLE",
@@ -202,9 +233,18 @@ impl EngineError {
     pub fn kind(&self) -> ErrorKind {
         match self {
             Self::InvalidInput { .. } | Self::IdempotencyKeyLength { .. } => ErrorKind::InvalidRequest,
+            Self::SignalRefused { reason, .. } => match reason {
+                SignalRefused::Over | SignalRefused::TooMany { .. } => ErrorKind::Conflict,
+                SignalRefused::TooLarge { .. } => ErrorKind::TooLarge,
+                _ => ErrorKind::InvalidRequest,
+            },
+            Self::ExecutionNotFound { .. } | Self::RewindRefused { reason: RewindRefused::UnknownTask { .. }, .. } => {
+                ErrorKind::NotFound
+            }
+            Self::RewindRefused { .. } | Self::ExecutionEnded { .. } | Self::IdempotencyKeyReused { .. } => {
+                ErrorKind::Conflict
+            }
             Self::PayloadTooLarge { .. } => ErrorKind::TooLarge,
-            Self::IdempotencyKeyReused { .. } => ErrorKind::Conflict,
-            Self::ExecutionNotFound { .. } => ErrorKind::NotFound,
             Self::QueueFull { .. } => ErrorKind::Busy,
             Self::Stopping | Self::StorageUnavailable { .. } => ErrorKind::Unavailable,
             Self::DataFolderInUse { .. }

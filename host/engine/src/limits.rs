@@ -10,6 +10,14 @@ pub const DEFINITION_BYTES_MAX: usize = 16 * 1024 * 1024;
 pub const FAILURE_BYTES_MAX: usize = 16 * 1024;
 /// The reason of a request to end a run, in bytes.
 pub const REASON_BYTES_MAX: usize = 4096;
+/// How long what runs has to end by itself after a request to cancel, when that says nothing, in milliseconds.
+pub const CANCEL_GRACE_MS_DEFAULT: u64 = 10_000;
+/// The longest grace of a request to cancel, in milliseconds: one hour.
+pub const CANCEL_GRACE_MS_MAX: u64 = 60 * 60 * 1000;
+/// Runs that started each other, one inside the other.
+pub const CHILD_DEPTH_MAX: u32 = 20;
+/// Runs that one commit removes.
+pub const PRUNE_RUNS_MAX: usize = 64;
 /// An idempotency key, in bytes.
 pub const IDEMPOTENCY_KEY_BYTES_MAX: usize = 255;
 

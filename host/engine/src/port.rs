@@ -5,7 +5,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use compozy_interpreter::{Failure, RunState};
+use compozy_interpreter::{Failure, RunState, Signal, Status, TaskKey};
 use compozy_plan::plan::{Plan, Tool};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -47,6 +47,10 @@ pub struct Execution {
     pub attempts: indexmap::IndexMap<String, TaskRecord>,
     /// Events in its journal.
     pub events: u64,
+    /// The run that it is a part of.
+    pub parent: Option<ExecutionId>,
+    /// The runs that its tasks started, by the task's key.
+    pub children: indexmap::IndexMap<String, ExecutionId>,
 }
 
 /// What an engine records of a scheduled task beside its result.
@@ -98,6 +102,135 @@ pub struct TaskCall {
     pub attempt: u32,
     /// The attempt ends after this long; the engine enforces it by dropping the future.
     pub timeout: Duration,
+    /// How the attempt and the engine talk to each other meanwhile.
+    pub signs: Signs,
+}
+
+/// Signs of life from an attempt to its engine, and the wish to end from the engine to the attempt. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Signs(Arc<SignsInner>);
+
+#[derive(Debug)]
+struct SignsInner {
+    alive: tokio::sync::Notify,
+    asked: tokio::sync::watch::Sender<bool>,
+}
+
+impl Default for Signs {
+    fn default() -> Self {
+        let asked = tokio::sync::watch::channel(false).0;
+        Self(Arc::new(SignsInner { alive: tokio::sync::Notify::new(), asked }))
+    }
+}
+
+impl Signs {
+    /// The attempt is alive. A task with a heartbeat timeout must say so at least that often.
+    pub fn heartbeat(&self) {
+        self.0.alive.notify_one();
+    }
+
+    /// Waits for the next sign of life.
+    pub async fn alive(&self) {
+        self.0.alive.notified().await;
+    }
+
+    /// Asks the attempt to end by itself.
+    pub fn ask_to_end(&self) {
+        self.0.asked.send_replace(true);
+    }
+
+    /// Whether somebody wants the attempt to end.
+    pub fn asked_to_end(&self) -> bool {
+        *self.0.asked.borrow()
+    }
+
+    /// Waits until somebody wants the attempt to end.
+    pub async fn wait_until_asked(&self) {
+        let mut asked = self.0.asked.subscribe();
+        // The sender lives in `self`, so the wait cannot fail.
+        drop(asked.wait_for(|asked| *asked).await);
+    }
+}
+
+/// The workflows that a run may start: as a child, or by a signal.
+pub trait Workflows: Send + Sync + 'static {
+    /// The workflow of this id.
+    fn workflow(&self, id: &str) -> Option<Arc<Plan>>;
+    /// The workflows with a trigger of this name, in a fixed order.
+    fn triggered_by(&self, signal: &str) -> Vec<Arc<Plan>>;
+}
+
+/// A fixed set of workflows, by id.
+impl Workflows for std::collections::BTreeMap<String, Arc<Plan>> {
+    fn workflow(&self, id: &str) -> Option<Arc<Plan>> {
+        self.get(id).cloned()
+    }
+
+    fn triggered_by(&self, signal: &str) -> Vec<Arc<Plan>> {
+        let listens = |plan: &&Arc<Plan>| plan.triggers.iter().any(|trigger| trigger.name == signal);
+        self.values().filter(listens).cloned().collect()
+    }
+}
+
+/// What can be done to an execution that runs, or has ended.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Control {
+    /// Say something to it. A second signal of the same id has no effect; one with an empty id gets one of its own.
+    Signal(Signal),
+    /// Begin nothing new. No effect on one that is paused.
+    Pause {
+        /// For a person.
+        reason: String,
+    },
+    /// Go on. No effect on one that is not paused.
+    Resume,
+    /// End: what runs is asked to, and ended by force after the grace. No effect on one that has ended.
+    Cancel {
+        /// For a person.
+        reason: String,
+        /// In milliseconds, at most [`crate::limits::CANCEL_GRACE_MS_MAX`]; 0 ends it at once.
+        grace_ms: u64,
+    },
+    /// End at once, as failed. No effect on one that has ended.
+    Terminate {
+        /// For a person.
+        reason: String,
+    },
+    /// Begin again what ended badly. Only for one that has ended badly.
+    Retry,
+    /// Go back to a task and on from there.
+    Reset {
+        /// The task's key.
+        task: TaskKey,
+    },
+}
+
+impl Control {
+    /// For messages and routes.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Signal(_) => "signal",
+            Self::Pause { .. } => "pause",
+            Self::Resume => "resume",
+            Self::Cancel { .. } => "cancel",
+            Self::Terminate { .. } => "terminate",
+            Self::Retry => "retry",
+            Self::Reset { .. } => "reset",
+        }
+    }
+}
+
+/// Which executions a list shows. Everything that is set must hold.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Filter {
+    /// How they stand.
+    pub status: Option<Status>,
+    /// Their workflow's id.
+    pub workflow: Option<String>,
+    /// They began at this time or later, in milliseconds since 1970.
+    pub started_from_ms: Option<u64>,
+    /// They began before this time, in milliseconds since 1970.
+    pub started_before_ms: Option<u64>,
 }
 
 /// How an attempt ended.
@@ -153,6 +286,13 @@ pub enum Notice {
         failure: Failure,
         /// The wait before the next one, in milliseconds.
         retry_in_ms: u64,
+    },
+    /// An execution that has not ended stands otherwise now: it waits, is paused, or goes on.
+    ExecutionChanged {
+        /// Which.
+        id: ExecutionId,
+        /// How.
+        status: compozy_interpreter::Status,
     },
     /// An execution ended.
     ExecutionEnded {
@@ -219,14 +359,42 @@ pub trait Engine: Send + Sync + 'static {
     /// [`crate::limits::LIST_MAX`].
     async fn list(
         &self,
+        limit: usize,
+        before: Option<&ExecutionId>,
+    ) -> Result<Vec<ExecutionSummary>, crate::EngineError> {
+        self.search(&Filter::default(), limit, before).await
+    }
+    /// As [`Engine::list`], of those that the filter lets through.
+    async fn search(
+        &self,
+        _filter: &Filter,
         _limit: usize,
         _before: Option<&ExecutionId>,
     ) -> Result<Vec<ExecutionSummary>, crate::EngineError> {
         Err(crate::EngineError::NotSupported { engine: self.health().engine, operation: "list executions" })
     }
-    /// Asks an execution to end, and answers once that is durable. No effect on one that has ended.
-    async fn cancel(&self, _id: &ExecutionId, _reason: String) -> Result<(), crate::EngineError> {
-        Err(crate::EngineError::NotSupported { engine: self.health().engine, operation: "cancel an execution" })
+    /// Does something to an execution, and answers once that is durable. Doing it twice is doing it once.
+    async fn control(&self, _id: &ExecutionId, control: Control) -> Result<(), crate::EngineError> {
+        let engine = self.health().engine;
+        Err(crate::EngineError::NotSupported { engine, operation: control.name() })
+    }
+    /// Ends an execution at once, as cancelled. No effect on one that has ended.
+    async fn cancel(&self, id: &ExecutionId, reason: String) -> Result<(), crate::EngineError> {
+        self.control(id, Control::Cancel { reason, grace_ms: 0 }).await
+    }
+    /// Removes executions that ended before a time, in milliseconds since 1970, with all that was recorded of them.
+    /// Answers how many. One with a child that goes on stays.
+    async fn prune(&self, _ended_before_ms: u64) -> Result<u64, crate::EngineError> {
+        Err(crate::EngineError::NotSupported { engine: self.health().engine, operation: "remove executions" })
+    }
+    /// Writes a copy of everything, as it is at one moment, to a file that does not exist yet. Work goes on meanwhile.
+    async fn backup(&self, _to: &std::path::Path) -> Result<(), crate::EngineError> {
+        Err(crate::EngineError::NotSupported { engine: self.health().engine, operation: "make a backup" })
+    }
+    /// Takes an execution through its journal again, from the first event. `None`: the result is what is known of it;
+    /// otherwise what differs first.
+    async fn verify(&self, _id: &ExecutionId) -> Result<Option<String>, crate::EngineError> {
+        Err(crate::EngineError::NotSupported { engine: self.health().engine, operation: "verify an execution" })
     }
     /// Waits until an execution has ended. Cancel-safe.
     async fn wait(&self, id: &ExecutionId) -> Result<Execution, crate::EngineError>;

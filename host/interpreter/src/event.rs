@@ -1,6 +1,6 @@
 //! What happens to a run, and what the run wants done: the interpreter's whole vocabulary.
 
-use compozy_plan::plan::{TaskPolicy, Tool};
+use compozy_plan::plan::{ParentClose, TaskPolicy, Tool};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -36,6 +36,47 @@ impl TaskKey {
     }
 }
 
+/// Which bound of time was passed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Timeout {
+    /// The first attempt did not begin in time.
+    ScheduleToStart,
+    /// One attempt, or a task with all that is in it, took too long.
+    StartToClose,
+    /// All attempts together took too long.
+    ScheduleToClose,
+    /// An attempt did not show that it is alive.
+    Heartbeat,
+    /// No signal came.
+    Wait,
+    /// The whole run took too long.
+    Workflow,
+}
+
+impl Timeout {
+    /// The name as messages and details have it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::ScheduleToStart => "schedule_to_start",
+            Self::StartToClose => "start_to_close",
+            Self::ScheduleToClose => "schedule_to_close",
+            Self::Heartbeat => "heartbeat",
+            Self::Wait => "wait",
+            Self::Workflow => "workflow",
+        }
+    }
+
+    /// The code of a failure by this timeout.
+    pub fn code(self) -> &'static str {
+        match self {
+            Self::Wait => "WAIT_TIMEOUT",
+            Self::Workflow => "WORKFLOW_TIMEOUT",
+            Self::ScheduleToStart | Self::StartToClose | Self::ScheduleToClose | Self::Heartbeat => "TASK_TIMEOUT",
+        }
+    }
+}
+
 /// Why a task or a run failed.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Failure {
@@ -48,6 +89,9 @@ pub struct Failure {
     /// Not before this many milliseconds, when the executor asked for it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retry_after_ms: Option<u64>,
+    /// The timeout that it was, for a task that ends as [`crate::Status::TimedOut`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub timeout: Option<Timeout>,
     /// More facts, `null` for none.
     #[serde(default, skip_serializing_if = "Value::is_null")]
     pub details: Value,
@@ -61,6 +105,7 @@ impl Failure {
             message: message.into(),
             retryable: false,
             retry_after_ms: None,
+            timeout: None,
             details: Value::Null,
         }
     }
@@ -68,6 +113,79 @@ impl Failure {
     pub fn transient(code: impl Into<String>, message: impl Into<String>) -> Self {
         Self { retryable: true, ..Self::permanent(code, message) }
     }
+    /// A bound of time that was passed.
+    pub fn timed_out(timeout: Timeout, message: impl Into<String>) -> Self {
+        Self { timeout: Some(timeout), ..Self::permanent(timeout.code(), message) }
+    }
+}
+
+/// Names a timer of a run. A run has at most one of each at a time.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum Timer {
+    /// The run's own timeout.
+    Workflow,
+    /// The grace after a request to end.
+    Grace,
+    /// The sleep after a task.
+    Sleep {
+        /// The task that ended.
+        task: TaskKey,
+    },
+    /// The timeout of a wait.
+    Wait {
+        /// The wait.
+        task: TaskKey,
+    },
+    /// The timeout of a task with all that is in it.
+    Task {
+        /// The task.
+        task: TaskKey,
+    },
+}
+
+impl std::fmt::Display for Timer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Workflow => f.write_str("workflow"),
+            Self::Grace => f.write_str("grace"),
+            Self::Sleep { task } => write!(f, "sleep:{task}"),
+            Self::Wait { task } => write!(f, "wait:{task}"),
+            Self::Task { task } => write!(f, "task:{task}"),
+        }
+    }
+}
+
+impl std::str::FromStr for Timer {
+    type Err = String;
+
+    /// Reads what [`std::fmt::Display`] writes.
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let task = |key: &str| TaskKey(key.to_owned());
+        match text.split_once(':') {
+            None if text == "workflow" => Ok(Self::Workflow),
+            None if text == "grace" => Ok(Self::Grace),
+            Some(("sleep", key)) => Ok(Self::Sleep { task: task(key) }),
+            Some(("wait", key)) => Ok(Self::Wait { task: task(key) }),
+            Some(("task", key)) => Ok(Self::Task { task: task(key) }),
+            _ => Err(format!("`{text}` names no timer")),
+        }
+    }
+}
+
+/// Something that somebody says to a run.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Signal {
+    /// What a wait waits for.
+    pub name: String,
+    /// What it carries.
+    #[serde(default, skip_serializing_if = "Value::is_null")]
+    pub payload: Value,
+    /// Names the signal: a second one with the same id is the first one again, and has no effect.
+    pub id: String,
+    /// Who sent it, for a person: `api`, or an execution's id.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub source: String,
 }
 
 /// Something that happened. Time, ids and randomness come in here and nowhere else.
@@ -80,58 +198,181 @@ pub enum Event {
         now_ms: u64,
         /// The execution's id.
         execution_id: String,
-        /// For whatever needs randomness later.
+        /// For whatever needs randomness: an engine spreads its retries by it.
         seed: u64,
         /// Checked against the plan's schema before.
         input: Value,
     },
-    /// A task that was scheduled succeeded.
+    /// A task that was scheduled, sent or started succeeded.
     TaskCompleted {
         /// Milliseconds since 1970.
         now_ms: u64,
-        /// As in [`Command::ScheduleTask`].
+        /// As in the command.
         task: TaskKey,
-        /// The executor's answer.
+        /// The answer.
         output: Value,
     },
-    /// A task that was scheduled failed for good: its attempts are used up, or another cannot help.
+    /// A task that was scheduled, sent or started failed for good: its attempts are used up, or another cannot help.
     TaskFailed {
         /// Milliseconds since 1970.
         now_ms: u64,
-        /// As in [`Command::ScheduleTask`].
+        /// As in the command.
         task: TaskKey,
         /// Why.
         failure: Failure,
     },
-    /// Somebody wants the run to end.
+    /// A timer's time has come. May come late, never early.
+    TimerFired {
+        /// Milliseconds since 1970.
+        now_ms: u64,
+        /// As in [`Command::StartTimer`].
+        timer: Timer,
+    },
+    /// Somebody says something to the run. Kept until a wait takes it. An engine asks [`crate::check_signal`] first.
+    SignalReceived {
+        /// Milliseconds since 1970.
+        now_ms: u64,
+        /// What.
+        signal: Signal,
+    },
+    /// Somebody wants the run to end. Nothing begins any more; what an executor works on is asked to end.
     CancelRequested {
         /// Milliseconds since 1970.
         now_ms: u64,
         /// For a person.
         reason: String,
+        /// How long what runs may take to end by itself, in milliseconds; 0 ends it at once.
+        #[serde(default)]
+        grace_ms: u64,
     },
+    /// The run ends at once as failed: somebody's wish, or a limit of the engine.
+    Terminated {
+        /// Milliseconds since 1970.
+        now_ms: u64,
+        /// Why.
+        failure: Failure,
+    },
+    /// Nothing begins until the run is resumed. What runs goes on, what ends is recorded, and time goes on.
+    PauseRequested {
+        /// Milliseconds since 1970.
+        now_ms: u64,
+        /// For a person.
+        reason: String,
+    },
+    /// A paused run goes on.
+    ResumeRequested {
+        /// Milliseconds since 1970.
+        now_ms: u64,
+    },
+    /// A run that ended badly goes on: what did not succeed is visited again. An engine asks [`crate::can_retry`] first.
+    RetryRequested {
+        /// Milliseconds since 1970.
+        now_ms: u64,
+    },
+    /// The run goes back to a task and on from there. An engine asks [`crate::can_reset`] first.
+    ResetRequested {
+        /// Milliseconds since 1970.
+        now_ms: u64,
+        /// The visit to go back to.
+        task: TaskKey,
+    },
+}
+
+impl Event {
+    /// When it happened, in milliseconds since 1970.
+    pub fn now_ms(&self) -> u64 {
+        match self {
+            Self::Started { now_ms, .. }
+            | Self::TaskCompleted { now_ms, .. }
+            | Self::TaskFailed { now_ms, .. }
+            | Self::TimerFired { now_ms, .. }
+            | Self::SignalReceived { now_ms, .. }
+            | Self::CancelRequested { now_ms, .. }
+            | Self::Terminated { now_ms, .. }
+            | Self::PauseRequested { now_ms, .. }
+            | Self::ResumeRequested { now_ms }
+            | Self::RetryRequested { now_ms }
+            | Self::ResetRequested { now_ms, .. } => *now_ms,
+        }
+    }
+
+    /// The event's name, as its JSON has it.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Started { .. } => "started",
+            Self::TaskCompleted { .. } => "task_completed",
+            Self::TaskFailed { .. } => "task_failed",
+            Self::TimerFired { .. } => "timer_fired",
+            Self::SignalReceived { .. } => "signal_received",
+            Self::CancelRequested { .. } => "cancel_requested",
+            Self::Terminated { .. } => "terminated",
+            Self::PauseRequested { .. } => "pause_requested",
+            Self::ResumeRequested { .. } => "resume_requested",
+            Self::RetryRequested { .. } => "retry_requested",
+            Self::ResetRequested { .. } => "reset_requested",
+        }
+    }
 }
 
 /// Something to be done, in order, after the event and the new state are durable.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
-#[expect(clippy::large_enum_variant, reason = "nearly every command is of the large variant")]
 pub enum Command {
     /// Run a task: any number of attempts, one [`Event::TaskCompleted`] or [`Event::TaskFailed`].
     ScheduleTask {
         /// Names the task in the event that answers.
         task: TaskKey,
-        /// What to call.
+        /// What to call; [`compozy_plan::plan::MEMORY_PLUGIN`] for a memory task.
         tool: Tool,
         /// The rendered `with`.
         input: Value,
         /// Bounds and retries, for the engine to enforce.
         policy: TaskPolicy,
     },
-    /// The result of this task is not wanted any more. No event answers.
+    /// The result of this task is not wanted any more, whatever kind of command began it. No event answers; a child
+    /// run is closed as its [`ParentClose`] says.
     CancelTask {
-        /// As in [`Command::ScheduleTask`].
+        /// As in the command that began it.
         task: TaskKey,
+    },
+    /// Ask what works on this task to end. Its end is still wanted.
+    AskTaskToEnd {
+        /// As in the command that began it.
+        task: TaskKey,
+        /// How long it has, in milliseconds.
+        grace_ms: u64,
+    },
+    /// Send [`Event::TimerFired`] when the time has come.
+    StartTimer {
+        /// Names it.
+        timer: Timer,
+        /// Milliseconds since 1970.
+        fire_at_ms: u64,
+    },
+    /// The timer is not wanted any more.
+    CancelTimer {
+        /// As in [`Command::StartTimer`].
+        timer: Timer,
+    },
+    /// Start a run of another workflow; its end answers with [`Event::TaskCompleted`] or [`Event::TaskFailed`].
+    StartChild {
+        /// Names the task in the event that answers.
+        task: TaskKey,
+        /// The workflow's id.
+        workflow: String,
+        /// The child's input.
+        input: Value,
+        /// What becomes of it when nobody waits for it any more.
+        parent_close: ParentClose,
+    },
+    /// Send a signal, once for all its receivers; [`Event::TaskCompleted`] or [`Event::TaskFailed`] answers.
+    SendSignal {
+        /// Names the task in the event that answers.
+        task: TaskKey,
+        /// Executions to send it to; `None` starts every workflow with a trigger of this name.
+        to: Option<Vec<String>>,
+        /// What to send. Its id is the same however often it is sent.
+        signal: Signal,
     },
     /// The run ended. Always the last command of a run; the state has status and output or failure.
     Finish,

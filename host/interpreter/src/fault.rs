@@ -1,5 +1,6 @@
 //! What the interpreter itself finds wrong, each with a stable code and a message for a person.
 
+use compozy_plan::schema::Violation;
 use serde_json::Value;
 
 use crate::event::{Failure, TaskKey};
@@ -26,6 +27,8 @@ pub(crate) enum Fault {
     ItemsTooMany { place: Place, count: usize, limit: usize },
     #[error("{place}: {what} is nested deeper than {limit} levels, the most that a run can keep; make it flatter")]
     ValueTooDeep { place: Place, what: &'static str, limit: usize },
+    #[error("{place}: `{field}` must be {wanted} but is {found}")]
+    WrongValue { place: Place, field: &'static str, wanted: &'static str, found: String },
     #[error("{place}: all of its {count} children failed; the first: {first}")]
     AllChildrenFailed { place: Place, count: usize, first: String, code: String },
     #[error(
@@ -84,6 +87,7 @@ impl Fault {
             Self::OutputInvalid { .. } => "OUTPUT_INVALID",
             Self::RouteNotFound { .. } => "ROUTE_NOT_FOUND",
             Self::ItemsNotAList { .. } => "ITEMS_NOT_A_LIST",
+            Self::WrongValue { .. } => "VALUE_INVALID",
             Self::ItemsTooMany { .. } => "ITEMS_TOO_MANY",
             // The first child's code says more than that all of them failed.
             Self::AllChildrenFailed { code, .. } => code,
@@ -119,6 +123,11 @@ pub(crate) fn cut(text: &str) -> String {
         Some((end, _)) => format!("{}...", &text[..end]),
         None => text.to_owned(),
     }
+}
+
+/// What does not fit a schema, in one line.
+pub(crate) fn joined(violations: &[Violation]) -> String {
+    violations.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
 }
 
 /// Names in a message, at most [`NAMES_SHOWN_MAX`].

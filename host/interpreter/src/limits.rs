@@ -8,6 +8,12 @@ pub const EVENT_TASKS_MAX: usize = 20_000;
 pub const RUN_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// Nesting of a value that a run keeps. The state must be readable as JSON, whose readers stop at 128 levels.
 pub const VALUE_DEPTH_MAX: usize = 64;
+/// Signals of one run, taken or not.
+pub const RUN_SIGNALS_MAX: u64 = 10_000;
+/// The id of a signal, in bytes.
+pub const SIGNAL_ID_BYTES_MAX: usize = 512;
+/// Executions that one signal task sends to.
+pub const SIGNAL_RECEIVERS_MAX: usize = 1_000;
 /// Characters of a value that a message shows.
 pub const VALUE_SHOWN_CHARS_MAX: usize = 200;
 /// Names that a message lists; further ones are counted.

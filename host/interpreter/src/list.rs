@@ -14,23 +14,27 @@ impl<'p> Machine<'p, '_> {
     /// Goes on after a task that ended: to the next one of its list, or to what its container says.
     pub(crate) fn leave(&mut self, key: &TaskKey, task: &'p Task, end: End) -> Result<(), Fault> {
         let entry = &self.state.tasks[key];
-        let (parent, at) = (entry.parent.clone(), entry.at);
+        let (parent, at, skipped) = (entry.parent.clone(), entry.at, entry.skipped);
+        if self.is_void(parent.as_ref()) {
+            return Ok(());
+        }
         let children = locate::children(self.plan, self.state, parent.as_ref())
             .ok_or_else(|| Fault::mismatch(key, "the container of the task"))?;
         let tasks = match (children, &parent) {
             (Children::List(tasks), _) => tasks,
-            (Children::Each(_), Some(collection)) => {
-                self.child_ended(collection, at, end);
-                return Ok(());
-            }
-            (Children::Each(_), None) => return Err(Fault::mismatch(key, "the collection of the task")),
+            (Children::Each(_) | Children::Beside(_), Some(fan)) => return self.child_ended(fan, key, at, end),
+            (Children::Processor(_), Some(wait)) => return self.processed(wait, key, end),
+            (_, None) => return Err(Fault::mismatch(key, "the container of the task")),
         };
         let (transition, target) = match end {
+            // As if it were not there: whatever it says of what comes next does not count.
+            End::Success { .. } if skipped => (None, following(tasks, at)),
             End::Success { route } => {
                 let transition = task.on_success.as_ref();
                 (transition, after_success(key, task, tasks, at, route.as_deref())?)
             }
-            End::Failure(failure) => {
+            End::Failure { route: Some(route), .. } => (None, Some(place_of(key, tasks, &route)?)),
+            End::Failure { failure, route: None } => {
                 let Some(transition) = &task.on_error else {
                     return self.list_failed(parent.as_ref(), failure);
                 };
@@ -46,12 +50,12 @@ impl<'p> Machine<'p, '_> {
     }
 
     /// The arguments that a transition gives to the next task.
-    fn given(&self, key: &TaskKey, task: &'p Task, transition: &'p Transition) -> Option<Result<Value, Fault>> {
+    fn given(&self, key: &TaskKey, task: &'p Task, transition: &'p Transition) -> Option<Result<Value, Failure>> {
         let template = transition.with.as_ref()?;
         let entry = &self.state.tasks[key];
         let field = if entry.status == Status::Success { "on_success.with" } else { "on_error.with" };
         let site = Site { output: entry.output.as_ref(), ..Site::inside(key, entry, task) };
-        Some(site.render(self.plan, self.state, template, field))
+        Some(site.render(self.plan, self.state, template, field).map_err(Failure::from))
     }
 
     /// A list came to its end with the task `last`.

@@ -6,13 +6,17 @@ use crate::event::TaskKey;
 use crate::limits::ANCESTORS_MAX;
 use crate::state::{RunState, TaskState};
 
-/// What a container runs: tasks one after the other, or one task for each item.
+/// What a container runs.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Children<'p> {
     /// The workflow itself or a composite.
     List(&'p [Task]),
     /// A collection.
     Each(&'p Collection),
+    /// A parallel: tasks beside each other.
+    Beside(&'p [Task]),
+    /// The processor of a wait.
+    Processor(&'p Task),
 }
 
 impl<'p> Children<'p> {
@@ -21,15 +25,23 @@ impl<'p> Children<'p> {
         match &task.kind {
             TaskKind::Composite { tasks } => Some(Self::List(tasks)),
             TaskKind::Collection(collection) => Some(Self::Each(collection)),
-            TaskKind::Basic(_) | TaskKind::Router { .. } | TaskKind::Aggregate => None,
+            TaskKind::Parallel(parallel) => Some(Self::Beside(&parallel.tasks)),
+            TaskKind::Wait(wait) => wait.processor.as_ref().map(Self::Processor),
+            TaskKind::Basic(_)
+            | TaskKind::Router { .. }
+            | TaskKind::Aggregate
+            | TaskKind::Signal(_)
+            | TaskKind::Memory(_)
+            | TaskKind::Workflow(_) => None,
         }
     }
 
     /// The task at a place; in a collection it is the same for every item.
     pub(crate) fn get(self, at: usize) -> Option<&'p Task> {
         match self {
-            Self::List(tasks) => tasks.get(at),
+            Self::List(tasks) | Self::Beside(tasks) => tasks.get(at),
             Self::Each(collection) => Some(&collection.task),
+            Self::Processor(task) => Some(task),
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Takes one event through the run until everything waits for an executor or the run has ended.
+//! Takes one event through the run until everything waits for somebody outside or the run has ended.
 //!
 //! Work is kept on a stack of steps, not on the call stack: a list of thousands of tasks that need no executor costs
 //! no recursion.
@@ -6,23 +6,26 @@
 use std::collections::BTreeSet;
 
 use compozy_plan::plan::{Plan, Task, TaskKind};
-use compozy_plan::schema::Violation;
 use serde_json::Value;
 
-use crate::event::{Command, Failure, TaskKey};
+use crate::event::{Command, Failure, TaskKey, Timer};
 use crate::fault::{Fault, Place};
 use crate::limits::{EVENT_TASKS_MAX, RUN_BYTES_MAX, RUN_TASKS_MAX, VALUE_DEPTH_MAX};
 use crate::locate::{self, Children};
 use crate::measure;
 use crate::scope::Site;
-use crate::state::{RunState, Status, TaskState};
+use crate::state::{Held, RunState, Status, TaskState};
 
 /// One event's work on a run.
 pub(crate) struct Machine<'p, 's> {
     pub(crate) plan: &'p Plan,
     pub(crate) state: &'s mut RunState,
-    pub(crate) commands: Vec<Command>,
-    steps: Vec<Step<'p>>,
+    commands: Vec<Command>,
+    pub(crate) steps: Vec<Step<'p>>,
+    /// Tasks that this very event gave out: an engine has not seen them, so they are dropped and not cancelled.
+    fresh: BTreeSet<TaskKey>,
+    /// Those of them that are not wanted any more.
+    dropped: BTreeSet<TaskKey>,
     entered: usize,
     /// A limit of the run that was passed; ends the run before the next step.
     exceeded: Option<Fault>,
@@ -32,11 +35,13 @@ pub(crate) struct Machine<'p, 's> {
 }
 
 /// What is left to do. The last one pushed is done first.
-enum Step<'p> {
+pub(crate) enum Step<'p> {
     /// Begin a task.
     Enter(Entry<'p>),
-    /// Begin the next child of a collection, or end the collection.
+    /// Begin the next child of a collection or a parallel, or end it.
     Fill(TaskKey),
+    /// Let a wait look at the signals that it has not seen.
+    Look(TaskKey),
     /// Go on after a task that ended.
     Leave { key: TaskKey, task: &'p Task, end: End },
 }
@@ -47,18 +52,18 @@ pub(crate) struct Entry<'p> {
     pub(crate) task: &'p Task,
     pub(crate) at: usize,
     /// The arguments that a transition gave, or why it could not.
-    pub(crate) with: Option<Result<Value, Fault>>,
+    pub(crate) with: Option<Result<Value, Failure>>,
 }
 
 /// How a task ended.
 pub(crate) enum End {
     /// With the task that a router chose.
     Success { route: Option<String> },
-    /// With the failure as the container reports it: its message names the task.
-    Failure(Failure),
+    /// With the failure as the container reports it: its message names the task. A wait may name the task to go to.
+    Failure { failure: Failure, route: Option<String> },
 }
 
-/// How a task answers when it needs no executor.
+/// How a task answers when it needs nobody outside.
 #[derive(Default)]
 pub(crate) struct Answer {
     /// What its `outputs` template sees as `output`; `None` for an aggregate.
@@ -74,11 +79,28 @@ impl<'p, 's> Machine<'p, 's> {
             state,
             commands: Vec::new(),
             steps: Vec::new(),
+            fresh: BTreeSet::new(),
+            dropped: BTreeSet::new(),
             entered: 0,
             exceeded: None,
             #[cfg(test)]
             done: 0,
         }
+    }
+
+    /// What is to be done.
+    pub(crate) fn into_commands(mut self) -> Vec<Command> {
+        let ended = self.state.status.is_terminal();
+        let dropped = std::mem::take(&mut self.dropped);
+        self.commands.retain(|command| match command {
+            Command::ScheduleTask { task, .. }
+            | Command::StartChild { task, .. }
+            | Command::SendSignal { task, .. } => !dropped.contains(task),
+            // A run that ended has no timers.
+            Command::StartTimer { .. } | Command::CancelTimer { .. } => !ended,
+            Command::CancelTask { .. } | Command::AskTaskToEnd { .. } | Command::Finish => true,
+        });
+        self.commands
     }
 
     /// The run begins.
@@ -88,6 +110,7 @@ impl<'p, 's> Machine<'p, 's> {
             Ok(()) => self.state.input = input,
             Err(fault) => return self.abort(fault),
         }
+        self.start_run_timer();
         match self.plan.tasks.first() {
             Some(task) => self.push(Entry { parent: None, task, at: 0, with: None }),
             None => self.succeed(Value::Null),
@@ -95,8 +118,18 @@ impl<'p, 's> Machine<'p, 's> {
         self.run();
     }
 
-    /// The executor answered.
+    /// The timeout of the run counts from now.
+    pub(crate) fn start_run_timer(&mut self) {
+        if let Some(limit_ms) = self.plan.timeout_ms {
+            self.start_timer(Timer::Workflow, limit_ms);
+        }
+    }
+
+    /// Somebody outside answered.
     pub(crate) fn completed(&mut self, key: &TaskKey, output: &Value) {
+        if self.state.canceling.is_some() {
+            return self.ended_in_grace(key, Status::Success, Some(output), None);
+        }
         match self.planned(key) {
             Ok(task) => self.conclude(key, task, Some(output), None),
             Err(fault) => self.abort_at(key, fault),
@@ -104,13 +137,16 @@ impl<'p, 's> Machine<'p, 's> {
         self.run();
     }
 
-    /// The executor gave up.
+    /// Somebody outside gave up.
     pub(crate) fn failed(&mut self, key: &TaskKey, failure: &Failure) {
+        // Details are an extra; too deep, they would make the state unreadable.
+        let details = measure::size(&failure.details).map_or(Value::Null, |_| failure.details.clone());
+        let failure = Failure { details, ..failure.clone() };
+        if self.state.canceling.is_some() {
+            return self.ended_in_grace(key, Status::Canceled, None, Some(failure));
+        }
         match self.planned(key) {
             Ok(task) => {
-                // Details are an extra; too deep, they would make the state unreadable.
-                let details = measure::size(&failure.details).map_or(Value::Null, |_| failure.details.clone());
-                let failure = Failure { details, ..failure.clone() };
                 let named = Failure { message: format!("task `{key}`: {}", failure.message), ..failure.clone() };
                 self.fail(key, task, failure, named);
             }
@@ -119,26 +155,7 @@ impl<'p, 's> Machine<'p, 's> {
         self.run();
     }
 
-    /// Ends the run on request, with everything in it.
-    pub(crate) fn cancel(&mut self, failure: Failure) {
-        self.end_all(Status::Canceled, failure);
-    }
-
-    /// Ends the run with a fault that no `on_error` may catch.
-    pub(crate) fn abort(&mut self, fault: Fault) {
-        self.end_all(Status::Failed, fault.into());
-    }
-
-    /// As [`Self::abort`], from a task whose executor has just answered.
-    fn abort_at(&mut self, key: &TaskKey, fault: Fault) {
-        let now_ms = self.state.now_ms;
-        let entry = &mut self.state.tasks[key];
-        entry.end(Status::Failed, now_ms);
-        entry.failure = Some(fault.clone().into());
-        self.abort(fault);
-    }
-
-    fn run(&mut self) {
+    pub(crate) fn run(&mut self) {
         loop {
             if let Some(fault) = self.exceeded.take() {
                 self.abort(fault);
@@ -153,6 +170,7 @@ impl<'p, 's> Machine<'p, 's> {
             let done = match step {
                 Step::Enter(entry) => self.enter(entry),
                 Step::Fill(key) => self.fill(&key),
+                Step::Look(key) => self.look(&key),
                 Step::Leave { key, task, end } => self.leave(&key, task, end),
             };
             if let Err(fault) = done {
@@ -166,14 +184,26 @@ impl<'p, 's> Machine<'p, 's> {
     }
 
     /// Looks at a collection again, unless that is going to happen anyway.
-    pub(crate) fn push_fill(&mut self, collection: &TaskKey) {
-        if !self.steps.iter().any(|step| matches!(step, Step::Fill(key) if key == collection)) {
-            self.steps.push(Step::Fill(collection.clone()));
+    pub(crate) fn push_fill(&mut self, fan: &TaskKey) {
+        if !self.steps.iter().any(|step| matches!(step, Step::Fill(key) if key == fan)) {
+            self.steps.push(Step::Fill(fan.clone()));
         }
     }
 
-    /// Begins a task: its arguments, its entry in the state, and what its type asks for.
+    /// True when the container of a task has ended: what was left to do in it is void.
+    pub(crate) fn is_void(&self, parent: Option<&TaskKey>) -> bool {
+        parent.is_some_and(|parent| self.state.tasks.get(parent).is_none_or(|entry| entry.status.is_terminal()))
+    }
+
+    /// Begins a task: its condition, its arguments, its entry in the state, and what its type asks for.
     fn enter(&mut self, entry: Entry<'p>) -> Result<(), Fault> {
+        if self.is_void(entry.parent.as_ref()) {
+            return Ok(());
+        }
+        if self.state.paused.is_some() {
+            self.hold(entry);
+            return Ok(());
+        }
         let Entry { parent, task, at, with } = entry;
         let children = locate::children(self.plan, self.state, parent.as_ref());
         let first = match (&parent, children) {
@@ -183,49 +213,86 @@ impl<'p, 's> Machine<'p, 's> {
         let visit = self.state.visits_of(&first) + 1;
         let key = first.visit(visit);
         self.charge(&key)?;
-        // Rendered before the visit is in the state: a loop's `tasks.<id>` is the visit before.
-        let with =
-            with.unwrap_or_else(|| Site::outside(&key, parent.as_ref(), at, task).arguments(self.plan, self.state));
-        let (with, fault) = self.admitted(&key, task, with);
+        // Evaluated before the visit is in the state: a loop's `tasks.<id>` is the visit before.
+        let site = Site::outside(&key, parent.as_ref(), at, task);
+        let wanted = task.condition.as_ref().map_or(Ok(true), |condition| {
+            site.is_true(self.plan, self.state, condition, "condition").map_err(Failure::from)
+        });
+        let with = match &wanted {
+            Ok(true) => with.unwrap_or_else(|| site.arguments(self.plan, self.state).map_err(Failure::from)),
+            Ok(false) | Err(_) => Ok(Value::Null),
+        };
+        let (with, failure) = match (&wanted, with) {
+            (Ok(true), Ok(with)) => self.admitted(&key, task, with),
+            (Ok(_), with) => (Value::Null, with.err()),
+            (Err(failure), _) => (Value::Null, Some(failure.clone())),
+        };
         if visit > 1 {
             self.state.visits.insert(first, visit);
         }
         let begun = TaskState::begun(task, parent, at, with, self.state.now_ms);
         self.state.tasks.insert(key.clone(), begun);
-        let begun = match fault {
-            Some(fault) => Err(fault),
-            None => self.begin(&key, task),
-        };
-        match begun {
-            Ok(None) => {}
-            Ok(Some(answer)) => self.conclude(&key, task, answer.output.as_ref(), answer.route),
-            Err(fault) => self.fail_by(&key, task, fault),
+        match failure {
+            Some(failure) => self.fail(&key, task, failure.clone(), failure),
+            None if wanted == Ok(false) => self.skip(key, task),
+            None => match self.begin(&key, task) {
+                Ok(None) => self.start_task_timer(&key, task),
+                Ok(Some(answer)) => self.conclude(&key, task, answer.output.as_ref(), answer.route),
+                Err(fault) => self.fail_by(&key, task, fault),
+            },
         }
         Ok(())
     }
 
-    /// The arguments to keep, and what is wrong with them.
-    fn admitted(&mut self, key: &TaskKey, task: &Task, with: Result<Value, Fault>) -> (Value, Option<Fault>) {
-        let place = Place::Task(key.clone());
-        let with = match with.and_then(|with| self.kept(&place, "`with`", &with).map(|()| with)) {
-            Ok(with) => with,
-            Err(fault) => return (Value::Null, Some(fault)),
+    /// Keeps a task for the time after the pause.
+    fn hold(&mut self, entry: Entry<'p>) {
+        let Entry { parent, at, with, .. } = entry;
+        let (with, fault) = match with {
+            None => (None, None),
+            Some(Ok(with)) => (Some(with), None),
+            Some(Err(failure)) => (None, Some(failure)),
         };
-        let arguments = if with.is_null() { crate::state::no_arguments() } else { &with };
-        let checked = task.input.as_ref().map_or(Ok(()), |schema| schema.validate(arguments));
-        let fault = checked.err().map(|violations| Fault::InputInvalid { place, reason: joined(&violations) });
-        (with, fault)
+        self.state.held.push(Held { parent, at, with, fault });
     }
 
-    /// What a task's type does first. Answers at once unless the task waits for an executor or for children.
+    /// A task whose condition is false counts as if it were not there.
+    fn skip(&mut self, key: TaskKey, task: &'p Task) {
+        self.close(&key, Status::Success, None);
+        self.state.tasks[&key].skipped = true;
+        self.steps.push(Step::Leave { key, task, end: End::Success { route: None } });
+    }
+
+    /// The arguments to keep, and what is wrong with them.
+    fn admitted(&mut self, key: &TaskKey, task: &Task, with: Value) -> (Value, Option<Failure>) {
+        let place = Place::Task(key.clone());
+        if let Err(fault) = self.kept(&place, "`with`", &with) {
+            return (Value::Null, Some(fault.into()));
+        }
+        let arguments = if with.is_null() { crate::state::no_arguments() } else { &with };
+        let checked = task.input.as_ref().map_or(Ok(()), |schema| schema.validate(arguments));
+        let fault =
+            checked.err().map(|violations| Fault::InputInvalid { place, reason: crate::fault::joined(&violations) });
+        (with, fault.map(Failure::from))
+    }
+
+    /// What a task's type does first. Answers at once unless the task waits for somebody.
     fn begin(&mut self, key: &TaskKey, task: &'p Task) -> Result<Option<Answer>, Fault> {
         match &task.kind {
             TaskKind::Basic(tool) => {
                 let input = self.state.tasks[key].arguments().clone();
                 let (tool, policy) = (tool.clone(), task.policy.clone());
-                self.commands.push(Command::ScheduleTask { task: key.clone(), tool, input, policy });
+                self.give_out(key, Command::ScheduleTask { task: key.clone(), tool, input, policy });
                 Ok(None)
             }
+            TaskKind::Memory(memory) => self.remember(key, task, memory).map(|()| None),
+            TaskKind::Workflow(child) => {
+                let input = self.state.tasks[key].arguments().clone();
+                let (workflow, parent_close) = (child.workflow.clone(), child.parent_close);
+                self.give_out(key, Command::StartChild { task: key.clone(), workflow, input, parent_close });
+                Ok(None)
+            }
+            TaskKind::Signal(signal) => self.send(key, task, signal).map(|()| None),
+            TaskKind::Wait(wait) => self.wait(key, task, wait).map(|()| None),
             TaskKind::Router { condition, routes } => self.route(key, task, condition, routes).map(Some),
             TaskKind::Aggregate => Ok(Some(Answer::default())),
             TaskKind::Composite { tasks } => {
@@ -236,10 +303,58 @@ impl<'p, 's> Machine<'p, 's> {
                 Ok(None)
             }
             TaskKind::Collection(collection) => {
-                self.expand(key, task, collection)?;
+                let progress = self.expand(key, task, collection)?;
+                self.state.tasks[key].progress = Some(progress);
                 self.push_fill(key);
                 Ok(None)
             }
+            TaskKind::Parallel(parallel) => {
+                self.spread(key, parallel);
+                self.push_fill(key);
+                Ok(None)
+            }
+        }
+    }
+
+    /// Gives a task to somebody outside.
+    pub(crate) fn give_out(&mut self, key: &TaskKey, command: Command) {
+        self.state.tasks[key].status = Status::Running;
+        self.state.active += 1;
+        self.fresh.insert(key.clone());
+        self.commands.push(command);
+    }
+
+    /// Takes a task back from somebody outside.
+    pub(crate) fn take_back(&mut self, key: &TaskKey) {
+        if self.fresh.remove(key) {
+            self.dropped.insert(key.clone());
+        } else {
+            self.commands.push(Command::CancelTask { task: key.clone() });
+        }
+    }
+
+    pub(crate) fn command(&mut self, command: Command) {
+        self.commands.push(command);
+    }
+
+    /// Starts a timer.
+    pub(crate) fn start_timer(&mut self, timer: Timer, wait_ms: u64) {
+        let fire_at_ms = self.state.now_ms.saturating_add(wait_ms);
+        self.state.timers.insert(timer.to_string(), fire_at_ms);
+        self.commands.push(Command::StartTimer { timer, fire_at_ms });
+    }
+
+    /// Stops a timer, if it runs.
+    pub(crate) fn stop_timer(&mut self, timer: Timer) {
+        if !self.state.timers.is_empty() && self.state.timers.remove(&timer.to_string()).is_some() {
+            self.commands.push(Command::CancelTimer { timer });
+        }
+    }
+
+    /// Starts the timeout of a task that makes no attempts of its own.
+    pub(crate) fn start_task_timer(&mut self, key: &TaskKey, task: &Task) {
+        if let Some(limit_ms) = task.timeout_ms {
+            self.start_timer(Timer::Task { task: key.clone() }, limit_ms);
         }
     }
 
@@ -268,108 +383,10 @@ impl<'p, 's> Machine<'p, 's> {
         Ok(())
     }
 
-    /// Makes a task's output of its answer and ends the task.
-    pub(crate) fn conclude(&mut self, key: &TaskKey, task: &'p Task, answer: Option<&Value>, route: Option<String>) {
-        match self.output_of(key, task, answer) {
-            Ok(output) => {
-                let now_ms = self.state.now_ms;
-                let entry = &mut self.state.tasks[key];
-                entry.end(Status::Success, now_ms);
-                entry.output = Some(output);
-                self.steps.push(Step::Leave { key: key.clone(), task, end: End::Success { route } });
-            }
-            Err(fault) => self.fail_by(key, task, fault),
-        }
-    }
-
-    fn output_of(&mut self, key: &TaskKey, task: &'p Task, answer: Option<&Value>) -> Result<Value, Fault> {
-        let output = match &task.outputs {
-            Some(template) => {
-                let site = Site { output: answer, ..Site::inside(key, &self.state.tasks[key], task) };
-                site.render(self.plan, self.state, template, "outputs")?
-            }
-            None => answer.cloned().unwrap_or(Value::Null),
-        };
-        self.kept(&Place::Task(key.clone()), "its output", &output)?;
-        if let Some(schema) = &task.output {
-            schema.validate(&output).map_err(|violations| Fault::OutputInvalid {
-                place: Place::Task(key.clone()),
-                reason: joined(&violations),
-            })?;
-        }
-        Ok(output)
-    }
-
-    pub(crate) fn fail_by(&mut self, key: &TaskKey, task: &'p Task, fault: Fault) {
-        let failure = Failure::from(fault);
-        self.fail(key, task, failure.clone(), failure);
-    }
-
-    /// Ends a task badly. `named` is the failure as it is reported further out.
-    pub(crate) fn fail(&mut self, key: &TaskKey, task: &'p Task, failure: Failure, named: Failure) {
-        let now_ms = self.state.now_ms;
-        let entry = &mut self.state.tasks[key];
-        entry.end(Status::Failed, now_ms);
-        entry.failure = Some(failure);
-        self.steps.push(Step::Leave { key: key.clone(), task, end: End::Failure(named) });
-    }
-
     /// The plan's task of a key.
     pub(crate) fn planned(&self, key: &TaskKey) -> Result<&'p Task, Fault> {
         locate::task(self.plan, self.state, key).ok_or_else(|| Fault::mismatch(key, "the task itself"))
     }
-
-    /// The workflow's list ended; `last` is the output of the task that ended it.
-    pub(crate) fn succeed(&mut self, last: Value) {
-        // Templates see how the run ended.
-        self.state.status = Status::Success;
-        let output = match &self.plan.outputs {
-            Some(template) => {
-                Site { output: Some(&last), ..Site::default() }.render(self.plan, self.state, template, "outputs")
-            }
-            None => Ok(last),
-        };
-        let output = output.and_then(|output| self.kept(&Place::Workflow, "its output", &output).map(|()| output));
-        match output {
-            Ok(output) => self.finish(Status::Success, Some(output), None),
-            Err(fault) => self.finish(Status::Failed, None, Some(fault.into())),
-        }
-    }
-
-    pub(crate) fn finish(&mut self, status: Status, output: Option<Value>, failure: Option<Failure>) {
-        self.state.status = status;
-        self.state.output = output;
-        self.state.failure = failure;
-        self.commands.push(Command::Finish);
-    }
-
-    /// Ends the run and all that runs in it.
-    fn end_all(&mut self, status: Status, failure: Failure) {
-        self.steps.clear();
-        // What this very event scheduled was never seen by an engine: it is dropped, not cancelled.
-        let unseen: BTreeSet<TaskKey> = std::mem::take(&mut self.commands)
-            .into_iter()
-            .filter_map(|command| match command {
-                Command::ScheduleTask { task, .. } => Some(task),
-                Command::CancelTask { .. } | Command::Finish => None,
-            })
-            .collect();
-        let now_ms = self.state.now_ms;
-        for (key, task) in &mut self.state.tasks {
-            if task.status.is_terminal() {
-                continue;
-            }
-            if task.is_scheduled() && !unseen.contains(key) {
-                self.commands.push(Command::CancelTask { task: key.clone() });
-            }
-            task.end(Status::Canceled, now_ms);
-        }
-        self.finish(status, None, Some(failure));
-    }
-}
-
-fn joined(violations: &[Violation]) -> String {
-    violations.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
 }
 
 #[cfg(test)]
@@ -417,7 +434,7 @@ mod tests {
             let expected = usize::from(at < ITEMS - 100 || at == ITEMS - 1);
             assert_eq!(machine.commands.len(), expected, "child {at}");
             if at == ITEMS - 1 {
-                assert_eq!(machine.commands, [Command::Finish]);
+                assert_eq!(machine.into_commands(), [Command::Finish]);
             }
         }
         assert_eq!(state.status, Status::Success);

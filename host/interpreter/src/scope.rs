@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 use crate::event::{Failure, TaskKey};
 use crate::fault::{Fault, Place};
 use crate::locate::{Children, Frame, frames};
+use crate::signal::signal_value;
 use crate::state::{RunState, TaskState};
 
 /// A place of the run from which a template or a condition is evaluated.
@@ -31,6 +32,10 @@ pub(crate) struct Site<'a> {
     pub(crate) output: Option<&'a Value>,
     /// The item that a filter looks at.
     pub(crate) item: Option<Item<'a>>,
+    /// The signal that a wait looks at.
+    pub(crate) signal: Option<&'a Value>,
+    /// What the processor of a wait answered.
+    pub(crate) processor: Option<&'a Value>,
 }
 
 /// An item of a collection that has no child yet.
@@ -60,7 +65,7 @@ impl<'a> Site<'a> {
         };
         let around = self.container.and_then(|container| state.tasks.get(container));
         Ok(match (around, own) {
-            (Some(around), own) if around.progress.is_some() => merged(&around.with, own),
+            (Some(around), own) if around.kind == "collection" => merged(&around.with, own),
             (_, own) => own,
         })
     }
@@ -137,6 +142,9 @@ impl<'a> Site<'a> {
         let mut parent = None;
         for frame in &frames {
             insert_item(&mut scope, frame);
+            if let Some(received) = frame.state.wait.as_ref().and_then(|wait| wait.looking.as_ref()) {
+                scope.insert("signal", signal_value(plan, received));
+            }
             parent = Some(as_parent(frame, parent));
         }
         if let Some(parent) = parent {
@@ -150,6 +158,12 @@ impl<'a> Site<'a> {
         }
         if let Some(output) = self.output {
             scope.insert("output", output);
+        }
+        if let Some(signal) = self.signal {
+            scope.insert("signal", signal);
+        }
+        if let Some(processor) = self.processor {
+            scope.insert("processor", processor);
         }
         if let Some(item) = self.item {
             scope.insert(&item.collection.item_var, item.value);
@@ -240,7 +254,8 @@ fn tasks<'a>(plan: &'a Plan, state: &'a RunState, frames: &[Frame<'a, 'a>], ment
     let lists: Vec<(Option<&'a TaskKey>, &'a [Task])> = std::iter::once((None, plan.tasks.as_slice()))
         .chain(frames.iter().filter_map(|frame| match Children::of(frame.task) {
             Some(Children::List(tasks)) => Some((Some(frame.key), tasks)),
-            Some(Children::Each(_)) | None => None,
+            // Tasks beside each other do not see each other: what they saw would depend on the order of answers.
+            Some(Children::Each(_) | Children::Beside(_) | Children::Processor(_)) | None => None,
         }))
         .collect();
     let Mentions::Tasks(mentioned) = mentions else {
@@ -288,7 +303,7 @@ fn task_node<'a>(state: &'a RunState, container: Option<&TaskKey>, task: &'a Tas
     let mut fields = result(entry);
     let shown = Children::of(task).filter(|kind| {
         // How far its siblings are depends on the order of answers: a child must not see it.
-        children && (entry.status.is_terminal() || !matches!(kind, Children::Each(_)))
+        children && (entry.status.is_terminal() || matches!(kind, Children::List(_)))
     });
     if let Some(children) = shown {
         fields.insert("children".to_owned(), children_of(state, key, entry, children));
@@ -304,7 +319,8 @@ fn latest<'a>(state: &'a RunState, container: Option<&TaskKey>, id: &str) -> Opt
 fn result(entry: &TaskState) -> BTreeMap<String, Node<'_>> {
     let output = entry.output.as_ref().map_or(Node::Owned(Value::Null), Node::Value);
     let error = entry.failure.as_ref().map_or(Node::Owned(Value::Null), error);
-    [("status", Node::from(entry.status.name())), ("output", output), ("error", error)]
+    let skipped = Node::Owned(Value::Bool(entry.skipped));
+    [("status", Node::from(entry.status.name())), ("output", output), ("error", error), ("skipped", skipped)]
         .into_iter()
         .map(|(name, node)| (name.to_owned(), node))
         .collect()
@@ -321,14 +337,17 @@ fn error(failure: &Failure) -> Node<'_> {
 /// The children of a collection as a list in the order of the items, those of a composite by id.
 fn children_of<'a>(state: &'a RunState, key: &TaskKey, entry: &TaskState, children: Children<'_>) -> Node<'a> {
     match children {
-        Children::List(tasks) => Node::map(tasks.iter().filter_map(|task| {
+        Children::List(tasks) | Children::Beside(tasks) => Node::map(tasks.iter().filter_map(|task| {
             let (_, child) = latest(state, Some(key), &task.id)?;
             Some((task.id.as_str(), Node::Map(result(child))))
         })),
+        Children::Processor(task) => {
+            Node::map(latest(state, Some(key), &task.id).map(|(_, child)| (task.id.as_str(), Node::Map(result(child)))))
+        }
         Children::Each(_) => {
             let started = entry.progress.as_ref().map_or(0, |progress| progress.started);
             let children = (0..started).filter_map(|at| {
-                let child = state.tasks.get(&key.item(at))?;
+                let child = state.tasks.get(&state.latest(&key.item(at)))?;
                 let error = child.failure.as_ref().map(
                     |failure| json!({ "code": failure.code, "message": failure.message, "details": failure.details }),
                 );

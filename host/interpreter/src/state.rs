@@ -1,17 +1,18 @@
 //! The state of a run: a plain value that an engine stores and hands back.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::LazyLock;
 
 use compozy_plan::plan::Task;
 use indexmap::IndexMap;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 
-use crate::event::{Failure, TaskKey};
+use crate::event::{Failure, Signal, TaskKey};
 
 /// The behaviour of [`crate::advance`]. It grows with every change after which recorded events lead elsewhere;
 /// a run keeps the one that it began with.
-pub const BEHAVIOUR_VERSION: u32 = 1;
+pub const BEHAVIOUR_VERSION: u32 = 2;
 
 /// How a run or a task stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -21,9 +22,9 @@ pub enum Status {
     Pending,
     /// Begun.
     Running,
-    /// Waits for something outside.
+    /// Waits for a signal or for a time to come, and nothing else is under way.
     Waiting,
-    /// Stopped by an operator, can go on.
+    /// Stopped by an operator, can go on: nothing new begins.
     Paused,
     /// Ended well.
     Success,
@@ -56,6 +57,11 @@ impl Status {
     }
 }
 
+/// Reads a value that is there: `null` is a value, and not the absence of one.
+fn present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Value>, D::Error> {
+    Value::deserialize(deserializer).map(Some)
+}
+
 /// A run between two events.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct RunState {
@@ -74,6 +80,7 @@ pub struct RunState {
     /// From the first event.
     pub input: Value,
     /// The run's output, once it succeeded.
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "present")]
     pub output: Option<Value>,
     /// Why the run failed or was cancelled.
     pub failure: Option<Failure>,
@@ -85,6 +92,60 @@ pub struct RunState {
     /// The size of the values kept so far, in bytes; bounded by [`crate::limits::RUN_BYTES_MAX`].
     #[serde(default)]
     pub bytes: usize,
+    /// Tasks that somebody outside works on.
+    #[serde(default)]
+    pub active: usize,
+    /// When each timer that runs is due, in milliseconds since 1970, by the text of [`crate::Timer`].
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub timers: BTreeMap<String, u64>,
+    /// Why the run is paused, while it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub paused: Option<String>,
+    /// What would have begun while the run is paused, in order.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub held: Vec<Held>,
+    /// How the run is going to end, while what runs has time to end by itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub canceling: Option<Failure>,
+    /// Signals that no wait has taken, in the order in which they came.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub inbox: Vec<Received>,
+    /// Signals that came so far.
+    #[serde(default)]
+    pub signals: u64,
+    /// The ids of those; a second signal of the same id has no effect.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub signal_ids: BTreeSet<String>,
+    /// Waits that have not ended, in the order in which they began.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub waits: Vec<TaskKey>,
+}
+
+/// A signal as it came.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Received {
+    /// The how manieth signal of the run it is, from 1.
+    pub number: u64,
+    /// When it came, in milliseconds since 1970.
+    pub at_ms: u64,
+    /// What it says.
+    pub signal: Signal,
+}
+
+/// A task that would have begun while its run is paused.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Held {
+    /// The container.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parent: Option<TaskKey>,
+    /// The place in the container.
+    pub at: usize,
+    /// The arguments that a transition gave.
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "present")]
+    pub with: Option<Value>,
+    /// Why a transition could not give arguments.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fault: Option<Failure>,
 }
 
 /// A task of a run.
@@ -94,7 +155,7 @@ pub struct TaskState {
     pub id: String,
     /// The task's type as the workflow file spells it.
     pub kind: String,
-    /// The collection or composite that it belongs to.
+    /// The container that it belongs to.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub parent: Option<TaskKey>,
     /// How the task stands.
@@ -108,7 +169,7 @@ pub struct TaskState {
     #[serde(default, skip_serializing_if = "Value::is_null")]
     pub with: Value,
     /// The output, once it succeeded.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "present")]
     pub output: Option<Value>,
     /// Why it failed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -116,12 +177,44 @@ pub struct TaskState {
     /// The task's place in its list of the plan; for the child of a collection, the item's place.
     #[serde(default)]
     pub at: usize,
-    /// What a collection needs to go on.
+    /// What a collection or a parallel needs to go on.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub progress: Option<CollectionProgress>,
+    /// Its condition was false, so it did nothing.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub skipped: bool,
+    /// It succeeded, and the run sleeps before it goes on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub asleep: Option<Asleep>,
+    /// What a wait needs to go on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub wait: Option<WaitProgress>,
 }
 
-/// How far a collection got.
+/// How the run goes on after a sleep.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Asleep {
+    /// The task that a router chose.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub route: Option<String>,
+}
+
+/// How far a wait got.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct WaitProgress {
+    /// The name of the signal.
+    pub name: String,
+    /// The number of the last signal that it looked at.
+    pub seen: u64,
+    /// How long it waits, in milliseconds; 0 for ever.
+    #[serde(default)]
+    pub timeout_ms: u64,
+    /// The signal that its processor looks at.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub looking: Option<Received>,
+}
+
+/// How far a collection or a parallel got.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct CollectionProgress {
     /// The items that the filter kept. Empty again once the collection ended: nothing can ask for them any more.
@@ -140,6 +233,12 @@ pub struct CollectionProgress {
     /// The failed child with the lowest place so far.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub first_failure: Option<ChildFailure>,
+    /// The child that won a race.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub winner: Option<usize>,
+    /// Children that begin again after a retry, the next one last.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub again: Vec<usize>,
 }
 
 /// A child that failed.
@@ -167,6 +266,15 @@ impl RunState {
             tasks: IndexMap::new(),
             visits: IndexMap::new(),
             bytes: 0,
+            active: 0,
+            timers: BTreeMap::new(),
+            paused: None,
+            held: Vec::new(),
+            canceling: None,
+            inbox: Vec::new(),
+            signals: 0,
+            signal_ids: BTreeSet::new(),
+            waits: Vec::new(),
         }
     }
 
@@ -203,7 +311,8 @@ impl TaskState {
             id: task.id.clone(),
             kind: task.kind.name().to_owned(),
             parent,
-            status: Status::Running,
+            // What somebody outside does has begun when it was given out.
+            status: if task.kind.is_answered_outside() { Status::Pending } else { Status::Running },
             started_at_ms: now_ms,
             ended_at_ms: None,
             with,
@@ -211,6 +320,9 @@ impl TaskState {
             failure: None,
             at,
             progress: None,
+            skipped: false,
+            asleep: None,
+            wait: None,
         }
     }
 
@@ -220,7 +332,9 @@ impl TaskState {
         self.ended_at_ms = Some(now_ms);
         if let Some(progress) = &mut self.progress {
             progress.items = Vec::new();
+            progress.again = Vec::new();
         }
+        self.wait = None;
     }
 
     /// The rendered `with`; an empty object when the task has none.
@@ -228,9 +342,9 @@ impl TaskState {
         if self.with.is_null() { no_arguments() } else { &self.with }
     }
 
-    /// True while an executor works on the task.
+    /// True while somebody outside works on the task: an executor, another run, or the engine.
     pub fn is_scheduled(&self) -> bool {
-        self.status == Status::Running && self.kind == "basic"
+        self.status == Status::Running && matches!(self.kind.as_str(), "basic" | "memory" | "signal" | "workflow")
     }
 }
 

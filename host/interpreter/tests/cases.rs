@@ -3,6 +3,8 @@
 //! Everything after `--- expected` is written by `UPDATE_CASES=1 cargo test -p compozy-interpreter --test cases`;
 //! read what it wrote before you keep it.
 
+#[path = "support/script.rs"]
+mod script;
 mod support;
 #[path = "support/workflow.rs"]
 mod workflow;
@@ -10,8 +12,8 @@ mod workflow;
 use std::fmt::Write as _;
 use std::path::Path;
 
-use compozy_interpreter::{Command, Failure, RunState, TaskKey};
-use serde_json::Value;
+use compozy_interpreter::{Command, RunState};
+use script::act;
 use support::Run;
 
 /// A run away has thousands of tasks; the first ones tell enough.
@@ -28,7 +30,7 @@ fn every_case_goes_as_written() {
         .filter(|path| path.extension().is_some_and(|extension| extension == "txt"))
         .collect();
     files.sort();
-    assert!(files.len() >= 25, "only {} cases", files.len());
+    assert!(files.len() >= 60, "only {} cases", files.len());
     let mut wrong = String::new();
     for path in files {
         let text = std::fs::read_to_string(&path).expect("a case");
@@ -65,31 +67,19 @@ fn play(given: &str) -> String {
     found
 }
 
-fn act(run: &mut Run<'_>, line: &str) -> Vec<Command> {
-    let (verb, rest) = line.split_once(' ').unwrap_or((line, ""));
-    let json = |text: &str| -> Value {
-        serde_json::from_str(text).unwrap_or_else(|error| panic!("`{text}` in `{line}` is not JSON: {error}"))
-    };
-    match verb {
-        "start" => run.start(json(rest)),
-        "cancel" => run.cancel(rest),
-        "done" => {
-            let (task, output) = rest.split_once(' ').expect("a task and its output");
-            run.done(&TaskKey(task.to_owned()), json(output))
-        }
-        "fail" => {
-            let (task, rest) = rest.split_once(' ').expect("a task, a code and a message");
-            let (code, message) = rest.split_once(' ').expect("a code and a message");
-            run.fail(&TaskKey(task.to_owned()), Failure::permanent(code, message))
-        }
-        other => panic!("unknown event `{other}`"),
-    }
-}
-
 fn command_line(command: &Command) -> String {
     match command {
         Command::ScheduleTask { task, tool, input, .. } => format!("schedule {task}: {} {input}", tool.id),
         Command::CancelTask { task } => format!("cancel {task}"),
+        Command::AskTaskToEnd { task, grace_ms } => format!("ask {task} to end in {grace_ms} ms"),
+        Command::StartTimer { timer, fire_at_ms } => format!("timer {timer} at {fire_at_ms}"),
+        Command::CancelTimer { timer } => format!("no timer {timer}"),
+        Command::StartChild { task, workflow, input, parent_close } => {
+            format!("child {task}: {workflow} {input} {parent_close:?}")
+        }
+        Command::SendSignal { task, to, signal } => {
+            format!("signal {task}: {} {} to {to:?}, id {}", signal.name, signal.payload, signal.id)
+        }
         Command::Finish => "finish".to_owned(),
     }
 }
@@ -104,7 +94,8 @@ fn state_lines(state: &RunState) -> String {
     }
     text.push('\n');
     for (key, task) in state.tasks.iter().take(TASKS_SHOWN) {
-        let _ = write!(text, "{key} ({}) {}", task.kind, task.status.name());
+        let skipped = if task.skipped { " skipped" } else { "" };
+        let _ = write!(text, "{key} ({}) {}{skipped}", task.kind, task.status.name());
         if !task.with.is_null() {
             let _ = write!(text, "\n  with {}", task.with);
         }

@@ -131,11 +131,11 @@ fn a_damaged_state_ends_the_run_instead_of_going_round() {
 #[test]
 fn a_plan_of_another_format_is_not_guessed_at() {
     let mut plan = workflow::compile("tasks: [{ id: a, tool: never }]").unwrap();
-    plan.format = 2;
+    plan.format = 99;
     let mut state = RunState::new();
     let event = Event::Started { now_ms: 1, execution_id: "e".to_owned(), seed: 1, input: Value::Null };
     assert_eq!(advance(&plan, &mut state, &event), [Command::Finish]);
-    assert_says(failure(&state), "PLAN_MISMATCH", &["format 2", "format 1"]);
+    assert_says(failure(&state), "PLAN_MISMATCH", &["format 99", "format 2"]);
 }
 
 #[test]

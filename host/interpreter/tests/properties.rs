@@ -17,15 +17,20 @@ fn run_to_end<'p>(plan: &'p Plan, order: &[u16], failing_percent: u64) -> Run<'p
     run.start(plans::input());
     let mut order = order.iter().copied().cycle();
     let mut events = 0;
-    while !run.open.is_empty() && events < 2_000 {
-        let pick = order.next().unwrap_or(0) as usize % run.open.len();
+    while run.open.len() + run.timers.len() > 0 && events < 2_000 {
+        let pick = order.next().unwrap_or(0) as usize % (run.open.len() + run.timers.len());
+        events += 1;
+        if let Some(at) = pick.checked_sub(run.open.len()) {
+            let timer = run.timers[at].clone();
+            run.fire(&timer);
+            continue;
+        }
         let key = run.open[pick].clone();
         let input = run.state.tasks[&key].arguments().clone();
         match execute(&key, &input, failing_percent) {
             Ok(output) => run.done(&key, output),
             Err(failure) => run.fail(&key, failure),
         };
-        events += 1;
     }
     run
 }
@@ -38,6 +43,14 @@ enum Act {
     Unknown,
     Start,
     Cancel,
+    Fire(u16),
+    Signal(u16),
+    Pause,
+    Resume,
+    Retry,
+    Reset(u16),
+    Ask,
+    Terminate,
     SwapPlan,
     TimeBack(u16),
 }
@@ -49,6 +62,13 @@ fn act() -> impl Strategy<Value = Act> {
         2 => any::<u16>().prop_map(Act::Repeat),
         1 => Just(Act::Unknown),
         1 => Just(Act::Start),
+        3 => any::<u16>().prop_map(Act::Fire),
+        3 => any::<u16>().prop_map(Act::Signal),
+        1 => Just(Act::Pause),
+        1 => Just(Act::Resume),
+        1 => Just(Act::Retry),
+        1 => any::<u16>().prop_map(Act::Reset),
+        1 => prop_oneof![Just(Act::Unknown), Just(Act::Unknown), Just(Act::Ask), Just(Act::Terminate)],
         1 => any::<u16>().prop_map(Act::TimeBack),
         1 => prop::bool::weighted(0.2).prop_map(|cancel| if cancel { Act::Cancel } else { Act::Unknown }),
         1 => prop::bool::weighted(0.2).prop_map(|swap| if swap { Act::SwapPlan } else { Act::Unknown }),
@@ -79,6 +99,28 @@ fn perform<'p>(run: &mut Run<'p>, act: &Act, other: &'p Plan) {
         Act::Unknown => drop(run.done(&TaskKey("nobody[7]/#".to_owned()), Value::Null)),
         Act::Start => drop(run.start(Value::Null)),
         Act::Cancel => drop(run.cancel("enough")),
+        Act::Fire(pick) => {
+            if !run.timers.is_empty() {
+                let timer = run.timers[*pick as usize % run.timers.len()].clone();
+                run.fire(&timer);
+            }
+        }
+        // Some ids come twice.
+        Act::Signal(pick) => drop(run.signal("go", &format!("s{}", pick % 40), json!(pick % 7))),
+        Act::Pause => drop(run.pause()),
+        Act::Resume => drop(run.resume()),
+        Act::Retry => drop(run.retry()),
+        Act::Reset(pick) => {
+            if let Some((key, _)) = run.state.tasks.get_index(*pick as usize % run.state.tasks.len().max(1)) {
+                let key = key.0.clone();
+                run.reset(&key);
+            }
+        }
+        Act::Ask => drop(run.cancel_within(100, "please")),
+        Act::Terminate => {
+            let failure = Failure::permanent("TERMINATED", "enough");
+            run.send(&Event::Terminated { now_ms: 1, failure });
+        }
         Act::SwapPlan => run.plan = other,
         Act::TimeBack(pick) => {
             if let Some(task) = open(run, *pick) {
@@ -112,7 +154,7 @@ proptest! {
 
 proptest! {
     #![proptest_config(ProptestConfig {
-        cases: 100,
+        cases: 200,
         failure_persistence: None,
         max_shrink_iters: 300,
         ..ProptestConfig::default()
@@ -174,7 +216,7 @@ fn the_random_plans_are_worth_the_name() {
 #[test]
 fn a_run_of_another_behaviour_is_left_alone() {
     let plan: Plan = serde_json::from_value(json!({
-        "format": 1, "workflow": "w", "version": "", "description": "", "env": {}, "tasks": [],
+        "format": compozy_plan::plan::PLAN_FORMAT, "workflow": "w", "version": "", "description": "", "env": {}, "tasks": [],
         "project": { "name": "p", "version": "", "description": "" },
     }))
     .unwrap();

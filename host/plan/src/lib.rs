@@ -22,6 +22,7 @@ mod yaml;
 
 pub use catalog::{Catalog, CatalogAction};
 pub use diagnostic::{Diagnostic, Outcome, Severity};
+pub use policy::parse_duration;
 pub use project::{
     Folder, FolderAccess, Grant, PluginSettings, Project, Secret, StoreSetting, WorkflowSource, parse_project,
 };

@@ -22,6 +22,8 @@ pub const COLLECTION_PARALLEL_MAX: u32 = 100;
 pub const COLLECTION_PARALLEL_DEFAULT: u32 = 10;
 /// Items of a collection.
 pub const COLLECTION_ITEMS_MAX: usize = 10_000;
+/// The name of a signal, in bytes.
+pub const SIGNAL_NAME_BYTES_MAX: usize = 128;
 /// Source of one template, in bytes.
 pub const TEMPLATE_BYTES_MAX: usize = 64 * 1024;
 /// Steps (nodes evaluated, loop turns, bytes written / 64) of one rendering.

@@ -12,7 +12,7 @@ use crate::schema::Schema;
 use crate::template::Template;
 
 /// The version of this format. A plan of another version is refused, never guessed at.
-pub const PLAN_FORMAT: u32 = 1;
+pub const PLAN_FORMAT: u32 = 2;
 
 /// A validated workflow.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -35,6 +35,21 @@ pub struct Plan {
     pub tasks: Vec<Task>,
     /// The workflow's output; without it, the output of the task that ended the run.
     pub outputs: Option<Template>,
+    /// The whole run may take this long, in milliseconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub timeout_ms: Option<u64>,
+    /// Signals that start a run of this workflow.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub triggers: Vec<Trigger>,
+}
+
+/// A signal that starts a run; its payload becomes the run's input.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Trigger {
+    /// The signal's name.
+    pub name: String,
+    /// The schema that the payload must fit, beside the workflow's own.
+    pub schema: Option<Schema>,
 }
 
 /// Why a stored plan cannot be used.
@@ -114,6 +129,16 @@ pub struct Task {
     pub is_final: bool,
     /// How attempts of the task are bounded and repeated.
     pub policy: TaskPolicy,
+    /// The task is skipped when this is false. Not for a router and a wait, whose conditions mean something else.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub condition: Option<Condition>,
+    /// After the task succeeded the run waits this long before it goes on, in milliseconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sleep_ms: Option<u64>,
+    /// The task with all that is in it may take this long, in milliseconds. For tasks that make no attempts of their
+    /// own: those of a basic or memory task are bounded by `policy`, a wait has its own timeout.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub timeout_ms: Option<u64>,
 }
 
 /// A step to another task of the same list.
@@ -140,6 +165,16 @@ pub enum TaskKind {
     },
     /// Runs a task for each item of a list.
     Collection(Box<Collection>),
+    /// Runs several tasks at once.
+    Parallel(Box<Parallel>),
+    /// Sends a signal.
+    Signal(Box<SendSignal>),
+    /// Waits for a signal.
+    Wait(Box<Wait>),
+    /// Works on a memory: messages that outlive the run.
+    Memory(Box<Memory>),
+    /// Runs another workflow. In a file it is a basic task with `workflow` in place of `tool`.
+    Workflow(Box<ChildWorkflow>),
     /// Renders `outputs`, nothing else.
     Aggregate,
     /// Runs tasks one after the other and stops at the first that fails.
@@ -158,8 +193,146 @@ impl TaskKind {
             Self::Collection(_) => "collection",
             Self::Aggregate => "aggregate",
             Self::Composite { .. } => "composite",
+            Self::Parallel(_) => "parallel",
+            Self::Signal(_) => "signal",
+            Self::Wait(_) => "wait",
+            Self::Memory(_) => "memory",
+            Self::Workflow(_) => "workflow",
         }
     }
+
+    /// True for a task that somebody outside of the interpreter does and answers: an executor, or the engine itself.
+    pub fn is_answered_outside(&self) -> bool {
+        matches!(self, Self::Basic(_) | Self::Memory(_) | Self::Signal(_) | Self::Workflow(_))
+    }
+}
+
+/// Several tasks at once.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Parallel {
+    /// At least one. They stand beside each other: none can go to another.
+    pub tasks: Vec<Task>,
+    /// Children that may run at once, 1 to [`crate::limits::COLLECTION_PARALLEL_MAX`].
+    pub parallel: u32,
+    /// When the whole counts as successful.
+    pub strategy: Strategy,
+}
+
+/// A signal to be sent.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct SendSignal {
+    /// The signal's name.
+    pub name: String,
+    /// Renders to the id of an execution, or to a list of ids. `None`: every workflow with a trigger of this name is
+    /// started.
+    pub to: Option<Template>,
+    /// What the signal carries; `None` is null.
+    pub payload: Option<Template>,
+}
+
+/// A wait for a signal.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Wait {
+    /// The signal's name.
+    pub name: String,
+    /// The schema that the payload must fit. A signal that does not is refused when it is sent.
+    pub schema: Option<Schema>,
+    /// Says of a signal, visible as `signal`, whether it is the one; `None` takes any. With a processor its output is
+    /// visible as `processor`.
+    pub condition: Option<Condition>,
+    /// How long to wait; renders to a duration (`"30s"`) or a number of milliseconds.
+    pub timeout: Option<Template>,
+    /// The task to go to after the timeout, in place of `on_error`.
+    pub on_timeout: Option<String>,
+    /// Looks at each signal before the condition does.
+    pub processor: Option<Task>,
+}
+
+/// The plugin name under which memory tasks are handed to the executor. No plugin can be called this.
+pub const MEMORY_PLUGIN: &str = "@memory";
+
+/// An operation on a memory. It is handed to the executor as a call of [`MEMORY_PLUGIN`], with the operation as the
+/// action, [`Memory::options`] as the config, and `{"key", "payload"}` as the input.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Memory {
+    /// What to do.
+    pub operation: MemoryOperation,
+    /// The id of the memory.
+    pub memory: String,
+    /// Renders to the key; without it the memory's id is the key.
+    pub key: Option<Template>,
+    /// The messages to write or append.
+    pub payload: Option<Template>,
+    /// The rest of the task's keys as they are in the file (`max_keys`, `flush_config` and so on).
+    pub options: Value,
+}
+
+/// What a memory task does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum MemoryOperation {
+    /// Answers the messages.
+    Read,
+    /// Replaces the messages.
+    Write,
+    /// Adds messages at the end.
+    Append,
+    /// Removes the messages of a key.
+    Delete,
+    /// Keeps only the latest messages.
+    Flush,
+    /// Asks whether the backend works.
+    Health,
+    /// Removes the messages; asks for `clear_config.confirm`.
+    Clear,
+    /// Counts messages and tokens.
+    Stats,
+}
+
+impl MemoryOperation {
+    /// Every operation, by the name that a file uses.
+    pub const NAMES: [&str; 8] = ["read", "write", "append", "delete", "flush", "health", "clear", "stats"];
+
+    /// The operation of a name.
+    pub fn of(name: &str) -> Option<Self> {
+        serde_json::from_value(Value::from(name)).ok()
+    }
+
+    /// The name that a file uses.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Read => "read",
+            Self::Write => "write",
+            Self::Append => "append",
+            Self::Delete => "delete",
+            Self::Flush => "flush",
+            Self::Health => "health",
+            Self::Clear => "clear",
+            Self::Stats => "stats",
+        }
+    }
+}
+
+/// Another workflow, run as a task.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct ChildWorkflow {
+    /// The workflow's id. It starts with the definition that the host has at that time; its input is the task's `with`.
+    pub workflow: String,
+    /// What becomes of the child when this task is cancelled or the run ends before it.
+    pub parent_close: ParentClose,
+}
+
+/// What becomes of a child run that nobody waits for any more.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ParentClose {
+    /// It is asked to end, with the grace of its parent.
+    #[default]
+    Cancel,
+    /// It is ended at once.
+    Terminate,
+    /// It goes on by itself.
+    Abandon,
 }
 
 /// What a basic task calls.
@@ -202,6 +375,22 @@ pub enum Strategy {
     WaitAll,
     /// When at least one child succeeded (or there was none).
     BestEffort,
+    /// When all children succeeded; the first failure cancels the others at once.
+    FailFast,
+    /// As soon as one child succeeded, which cancels the others at once.
+    Race,
+}
+
+impl Strategy {
+    /// The name that a file uses.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::WaitAll => "wait_all",
+            Self::BestEffort => "best_effort",
+            Self::FailFast => "fail_fast",
+            Self::Race => "race",
+        }
+    }
 }
 
 /// How attempts of a task are bounded and repeated.
@@ -211,6 +400,12 @@ pub struct TaskPolicy {
     pub start_to_close_ms: u64,
     /// All attempts together may take this long, in milliseconds; `None` for no bound of its own.
     pub schedule_to_close_ms: Option<u64>,
+    /// The task may wait this long for its first attempt to begin, in milliseconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub schedule_to_start_ms: Option<u64>,
+    /// An attempt must show that it is alive at least this often, in milliseconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub heartbeat_ms: Option<u64>,
     /// How failed attempts are repeated.
     pub retry: RetryPolicy,
 }
@@ -232,7 +427,13 @@ pub struct RetryPolicy {
 
 impl Default for TaskPolicy {
     fn default() -> Self {
-        Self { start_to_close_ms: 300_000, schedule_to_close_ms: Some(360_000), retry: RetryPolicy::default() }
+        Self {
+            start_to_close_ms: 300_000,
+            schedule_to_close_ms: Some(360_000),
+            schedule_to_start_ms: None,
+            heartbeat_ms: None,
+            retry: RetryPolicy::default(),
+        }
     }
 }
 
@@ -256,5 +457,36 @@ impl RetryPolicy {
         #[expect(clippy::cast_sign_loss, reason = "both factors are positive; the cast saturates")]
         let wait = wait as u64;
         wait.min(self.maximum_interval_ms)
+    }
+
+    /// As [`Self::backoff_ms`], longer by a random share of up to [`BACKOFF_JITTER_PERCENT`] (within the maximum), so that tasks that
+    /// failed together do not come back together. Equal for equal `chance`.
+    pub fn jittered_backoff_ms(&self, attempt: u32, chance: u64) -> u64 {
+        let wait = self.backoff_ms(attempt);
+        let extra = wait / 100 * BACKOFF_JITTER_PERCENT;
+        let jitter = if extra == 0 { 0 } else { chance % (extra + 1) };
+        wait.saturating_add(jitter).min(self.maximum_interval_ms.max(wait))
+    }
+}
+
+/// The largest share of a backoff that is added by chance, in percent.
+pub const BACKOFF_JITTER_PERCENT: u64 = 20;
+
+#[cfg(test)]
+mod tests {
+    use super::RetryPolicy;
+
+    #[test]
+    fn a_backoff_grows_to_its_cap_and_chance_never_shortens_it() {
+        let policy = RetryPolicy { initial_interval_ms: 100, maximum_interval_ms: 1_000, ..RetryPolicy::default() };
+        for (attempt, wait) in [(1, 100), (2, 200), (3, 400), (4, 800), (5, 1_000), (u32::MAX, 1_000)] {
+            assert_eq!(policy.backoff_ms(attempt), wait);
+            for chance in [0, 1, 7, 1_000_003, u64::MAX] {
+                let jittered = policy.jittered_backoff_ms(attempt, chance);
+                assert!((wait..=(wait + wait / 5).min(1_000)).contains(&jittered), "{attempt}: {jittered}");
+                assert_eq!(jittered, policy.jittered_backoff_ms(attempt, chance));
+            }
+        }
+        assert_ne!(policy.jittered_backoff_ms(2, 3), policy.jittered_backoff_ms(2, 4));
     }
 }

@@ -12,6 +12,8 @@ use crate::yaml::{Data, Node};
 pub(crate) struct PolicyLayer {
     pub(crate) start_to_close_ms: Option<(u64, Position)>,
     pub(crate) schedule_to_close_ms: Option<(u64, Position)>,
+    pub(crate) schedule_to_start_ms: Option<u64>,
+    pub(crate) heartbeat_ms: Option<u64>,
     pub(crate) maximum_attempts: Option<u32>,
     pub(crate) initial_interval_ms: Option<u64>,
     pub(crate) backoff_coefficient: Option<f64>,
@@ -28,6 +30,8 @@ impl PolicyLayer {
         Self {
             start_to_close_ms: self.start_to_close_ms.or(outer.start_to_close_ms),
             schedule_to_close_ms: self.schedule_to_close_ms.or(outer.schedule_to_close_ms),
+            schedule_to_start_ms: self.schedule_to_start_ms.or(outer.schedule_to_start_ms),
+            heartbeat_ms: self.heartbeat_ms.or(outer.heartbeat_ms),
             maximum_attempts: self.maximum_attempts.or(outer.maximum_attempts),
             initial_interval_ms: self.initial_interval_ms.or(outer.initial_interval_ms),
             backoff_coefficient: self.backoff_coefficient.or(outer.backoff_coefficient),
@@ -63,6 +67,8 @@ impl PolicyLayer {
         TaskPolicy {
             start_to_close_ms,
             schedule_to_close_ms,
+            schedule_to_start_ms: self.schedule_to_start_ms,
+            heartbeat_ms: self.heartbeat_ms,
             retry: RetryPolicy {
                 maximum_attempts: self.maximum_attempts.unwrap_or(retry.maximum_attempts),
                 initial_interval_ms,
@@ -81,20 +87,12 @@ pub(crate) fn layer(fields: &mut Fields<'_>, problems: &mut Problems) -> PolicyL
     let mut layer = PolicyLayer {
         start_to_close_ms: duration(fields, "start_to_close_timeout", problems),
         schedule_to_close_ms: duration(fields, "schedule_to_close_timeout", problems),
+        schedule_to_start_ms: duration(fields, "schedule_to_start_timeout", problems).map(|(ms, _)| ms),
+        heartbeat_ms: duration(fields, "heartbeat_timeout", problems).map(|(ms, _)| ms),
         ..PolicyLayer::default()
     };
     retry(fields, &mut layer, problems);
-    fields.unsupported(
-        &[
-            (
-                "schedule_to_start_timeout",
-                "use start_to_close_timeout for one attempt and schedule_to_close_timeout for all",
-            ),
-            ("heartbeat_timeout", "use start_to_close_timeout"),
-            ("on_error", "write `on_error` at each task"),
-        ],
-        problems,
-    );
+    fields.unsupported(&[("on_error", "write `on_error` at each task")], problems);
     layer
 }
 
@@ -154,7 +152,8 @@ pub(crate) fn duration(
     duration_of(node, &what, problems).map(|ms| (ms, node.at))
 }
 
-fn duration_of(node: &Node, what: &str, problems: &mut Problems) -> Option<u64> {
+/// Milliseconds of a duration that is written out.
+pub(crate) fn duration_of(node: &Node, what: &str, problems: &mut Problems) -> Option<u64> {
     let shown = node.shown().unwrap_or_default();
     let help = "write a number with its unit, for example `500ms`, `30s`, `1m30s` or `2h`";
     match &node.data {
@@ -192,8 +191,8 @@ fn duration_of(node: &Node, what: &str, problems: &mut Problems) -> Option<u64> 
     }
 }
 
-/// Milliseconds of a duration in Go's way of writing.
-fn parse_duration(text: &str) -> Result<u64, String> {
+/// Milliseconds of a duration in Go's way of writing, for example `1m30s`.
+pub fn parse_duration(text: &str) -> Result<u64, String> {
     let mut rest = text.trim();
     if rest.is_empty() {
         return Err("it is empty".to_owned());

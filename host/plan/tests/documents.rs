@@ -130,6 +130,6 @@ fn the_project_gives_tools_schemas_env_and_policy() {
 #[test]
 fn a_plan_of_another_format_is_refused() {
     let plan = workflow("id: w\ntools: [{id: t}]\ntasks: [{id: a, tool: t}]\n".to_owned()).value.expect("plan");
-    let json = plan.to_json().replace("\"format\":1", "\"format\":2");
-    assert!(Plan::from_json(&json).expect_err("refused").to_string().contains("format 2"));
+    let json = plan.to_json().replace("\"format\":2", "\"format\":1");
+    assert!(Plan::from_json(&json).expect_err("refused").to_string().contains("format 1"));
 }

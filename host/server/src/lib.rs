@@ -7,9 +7,11 @@
 //! - [`problem`]: the table of error codes, and how an error becomes an answer
 //! - `guard`: what surrounds every route (concurrency, time, panics); `body`: how JSON is read
 //! - [`serve()`]: connections, their limits and a graceful stop
+//! - [`client`]: how the command line talks to a host that runs
 //! - [`view`]: an execution as a document, also for the command line
 
 mod body;
+pub mod client;
 mod guard;
 pub mod limits;
 pub mod problem;

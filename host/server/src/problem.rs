@@ -42,6 +42,12 @@ codes! {
     WorkflowNotFound = "WORKFLOW_NOT_FOUND", StatusCode::NOT_FOUND, "There is no such workflow", false;
     /// No such execution.
     ExecutionNotFound = "EXECUTION_NOT_FOUND", StatusCode::NOT_FOUND, "There is no such execution", false;
+    /// The execution waits for no such signal.
+    SignalUnknown = "SIGNAL_UNKNOWN", StatusCode::BAD_REQUEST, "The execution waits for no such signal", false;
+    /// The signal's payload does not fit.
+    SignalInvalid = "SIGNAL_INVALID", StatusCode::BAD_REQUEST, "The signal's payload does not fit its schema", false;
+    /// The execution has no such task.
+    TaskNotFound = "TASK_NOT_FOUND", StatusCode::NOT_FOUND, "The execution has no such task", false;
     /// No such route.
     RouteNotFound = "ROUTE_NOT_FOUND", StatusCode::NOT_FOUND, "There is no such route", false;
     /// The route exists, the method does not.
@@ -50,6 +56,18 @@ codes! {
     RequestTimeout = "REQUEST_TIMEOUT", StatusCode::REQUEST_TIMEOUT, "The request did not arrive in time", false;
     /// The idempotency key belongs to another request.
     IdempotencyKeyReused = "IDEMPOTENCY_KEY_REUSED", StatusCode::CONFLICT, "The idempotency key was used for another request", false;
+    /// The execution has ended.
+    ExecutionEnded = "EXECUTION_ENDED", StatusCode::CONFLICT, "The execution has ended", false;
+    /// The execution has not ended badly.
+    ExecutionNotFailed = "EXECUTION_NOT_FAILED", StatusCode::CONFLICT, "The execution has not failed", false;
+    /// There is nothing that could be retried.
+    NothingToRetry = "NOTHING_TO_RETRY", StatusCode::CONFLICT, "The execution came to no task", false;
+    /// A task beside others cannot be begun again alone.
+    ResetNotPossible = "RESET_NOT_POSSIBLE", StatusCode::CONFLICT, "The execution cannot go back to this task", false;
+    /// The execution had as many signals as it may have.
+    SignalLimit = "SIGNAL_LIMIT", StatusCode::CONFLICT, "The execution had too many signals", false;
+    /// The execution stands otherwise.
+    Conflict = "CONFLICT", StatusCode::CONFLICT, "The execution does not stand so that this could be done", false;
     /// The body, or a part of it, is larger than its limit.
     PayloadTooLarge = "PAYLOAD_TOO_LARGE", StatusCode::PAYLOAD_TOO_LARGE, "The body is too large", false;
     /// The body is not declared as JSON.

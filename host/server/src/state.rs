@@ -37,6 +37,16 @@ impl Workflows {
     }
 }
 
+impl compozy_engine::port::Workflows for Workflows {
+    fn workflow(&self, id: &str) -> Option<Arc<Plan>> {
+        self.get(id).cloned()
+    }
+
+    fn triggered_by(&self, signal: &str) -> Vec<Arc<Plan>> {
+        self.iter().filter(|plan| plan.triggers.iter().any(|trigger| trigger.name == signal)).cloned().collect()
+    }
+}
+
 /// Of two plans of one id the later one stays; whoever reads the project refuses such a pair before.
 impl FromIterator<Arc<Plan>> for Workflows {
     fn from_iter<T: IntoIterator<Item = Arc<Plan>>>(plans: T) -> Self {

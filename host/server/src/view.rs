@@ -32,6 +32,9 @@ pub struct ExecutionView<'a> {
     pub tasks: Vec<TaskView<'a>>,
     /// Events in its journal.
     pub events: u64,
+    /// The execution that it is a part of.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub parent: Option<&'a str>,
 }
 
 /// A task of an execution.
@@ -74,6 +77,12 @@ pub struct TaskView<'a> {
     /// Time of the last attempt, in microseconds.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub wall_us: Option<u64>,
+    /// Its condition was false, so it did nothing.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub skipped: bool,
+    /// The execution that it started.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub child: Option<&'a str>,
     /// The rendered arguments.
     #[serde(skip_serializing_if = "Value::is_null")]
     pub with: &'a Value,
@@ -98,7 +107,7 @@ pub struct PluginView<'a> {
 /// The document of an execution.
 pub fn execution(execution: &Execution) -> ExecutionView<'_> {
     let state = &execution.state;
-    let tasks = state.tasks.iter().map(|(key, task)| view_task(&key.0, task, execution.attempts.get(&key.0)));
+    let tasks = state.tasks.iter().map(|(key, task)| view_task(&key.0, task, execution));
     ExecutionView {
         exec_id: &execution.id.0,
         workflow_id: &execution.workflow,
@@ -111,6 +120,7 @@ pub fn execution(execution: &Execution) -> ExecutionView<'_> {
         failure: state.failure.as_ref(),
         tasks: tasks.collect(),
         events: execution.events,
+        parent: execution.parent.as_ref().map(|parent| parent.0.as_str()),
     }
 }
 
@@ -144,7 +154,8 @@ fn ended_at(state: &RunState) -> Option<String> {
     state.status.is_terminal().then(|| rfc3339(state.now_ms))
 }
 
-fn view_task<'a>(key: &'a str, task: &'a TaskState, record: Option<&'a TaskRecord>) -> TaskView<'a> {
+fn view_task<'a>(key: &'a str, task: &'a TaskState, execution: &'a Execution) -> TaskView<'a> {
+    let record: Option<&TaskRecord> = execution.attempts.get(key);
     let ran = record.and_then(|r| r.ran.as_ref());
     TaskView {
         task: key,
@@ -161,6 +172,8 @@ fn view_task<'a>(key: &'a str, task: &'a TaskState, record: Option<&'a TaskRecor
         last_failure: record.and_then(|r| r.last_failure.as_deref()),
         fuel: ran.map(|r| r.fuel),
         wall_us: ran.map(|r| r.wall_us),
+        skipped: task.skipped,
+        child: execution.children.get(key).map(|child| child.0.as_str()),
         with: &task.with,
         output: task.output.as_ref(),
         failure: task.failure.as_ref(),

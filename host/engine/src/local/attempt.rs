@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
-use compozy_interpreter::Failure;
+use compozy_interpreter::{Failure, Timeout};
 use compozy_plan::plan::{TaskPolicy, Tool};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -13,9 +13,9 @@ use tokio::task::AbortHandle;
 
 use super::queue::{AttemptEnd, Report};
 use super::request::json_bytes;
-use super::retry::{self, Bound};
+use super::retry;
 use super::shared::{Shared, add};
-use crate::port::{ExecutionId, TaskCall, TaskReport};
+use crate::port::{ExecutionId, Signs, TaskCall, TaskReport};
 
 /// What is called, as the journal keeps it.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -23,6 +23,9 @@ pub(super) struct Call {
     pub(super) tool: Tool,
     pub(super) input: Value,
     pub(super) policy: TaskPolicy,
+    /// The run's, for the chance in its retries.
+    #[serde(default)]
+    pub(super) seed: u64,
 }
 
 /// An attempt whose beginning is durable.
@@ -38,11 +41,11 @@ pub(super) struct Launch {
     pub(super) deadline_ms: Option<u64>,
     pub(super) call: Arc<Call>,
     pub(super) limit_ms: u64,
-    pub(super) bound: Bound,
+    pub(super) bound: Timeout,
 }
 
 /// Begins an attempt.
-pub(super) fn spawn(shared: &Arc<Shared>, launch: &Launch) -> AbortHandle {
+pub(super) fn spawn(shared: &Arc<Shared>, launch: &Launch) -> (AbortHandle, Signs) {
     add(&shared.counters.attempts, 1);
     shared.live.send_modify(|live| *live += 1);
     let mut guard = Guard { shared: Arc::clone(shared), task: launch.task, attempt: launch.attempt, reported: false };
@@ -54,22 +57,52 @@ pub(super) fn spawn(shared: &Arc<Shared>, launch: &Launch) -> AbortHandle {
         idempotency_key: format!("{}/{}", launch.execution, launch.key),
         attempt: launch.attempt,
         timeout: Duration::from_millis(launch.limit_ms),
+        signs: Signs::default(),
     };
+    let signs = call.signs.clone();
     let launch = launch.clone();
     let task = shared.runtime.spawn(async move {
         let executor = Arc::clone(&guard.shared.executor);
         let timeout = call.timeout;
         let key = call.task.clone();
         // The executor's future is gone when this ends, so nothing of the attempt runs after its report.
-        let ended = tokio::time::timeout(timeout, catch_panic(executor.execute(call))).await;
-        let report = match ended {
+        let heartbeat = launch.call.policy.heartbeat_ms.map(Duration::from_millis);
+        let signs = call.signs.clone();
+        let work = bounded(catch_panic(executor.execute(call)), &signs, timeout, heartbeat);
+        let report = match work.await {
             Ok(Ok(report)) => report,
             Ok(Err(panic)) => failed(panicked(&key, &panic)),
-            Err(_elapsed) => failed(retry::timed_out(&key, launch.attempt, &launch.call.policy, launch.bound)),
+            Err(passed) => {
+                let bound = passed.unwrap_or(launch.bound);
+                failed(retry::timed_out(&key, launch.attempt, &launch.call.policy, bound))
+            }
         };
         guard.report(AttemptEnd::Answered(Box::new(report)));
     });
-    task.abort_handle()
+    (task.abort_handle(), signs)
+}
+
+/// Runs a future until it ends, its time is over (`Err(None)`), or it gave no sign of life for too long.
+async fn bounded<T>(
+    work: impl Future<Output = T>,
+    signs: &Signs,
+    timeout: Duration,
+    heartbeat: Option<Duration>,
+) -> Result<T, Option<Timeout>> {
+    let Some(heartbeat) = heartbeat else {
+        return tokio::time::timeout(timeout, work).await.map_err(|_elapsed| None);
+    };
+    let mut work = std::pin::pin!(work);
+    let mut over = std::pin::pin!(tokio::time::sleep(timeout));
+    loop {
+        tokio::select! {
+            biased;
+            done = &mut work => return Ok(done),
+            () = &mut over => return Err(None),
+            () = signs.alive() => {}
+            () = tokio::time::sleep(heartbeat) => return Err(Some(Timeout::Heartbeat)),
+        }
+    }
 }
 
 fn failed(failure: Failure) -> TaskReport {

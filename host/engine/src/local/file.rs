@@ -44,6 +44,28 @@ impl JournalFile {
         Ok(conn)
     }
 
+    /// Copies the journal, as it is at one moment, to a file that does not exist, and makes sure that the copy is sound
+    /// and on the disk. The writer goes on meanwhile.
+    pub(super) fn backup(&self, to: &Path) -> Result<(), EngineError> {
+        let refused = |reason: String| {
+            EngineError::InvalidOption(format!("cannot write a backup to `{}`: {reason}", to.display()))
+        };
+        if to.exists() {
+            return Err(refused("it exists already; name a new file".to_owned()));
+        }
+        let name = to.to_str().ok_or_else(|| refused("its name is not UTF-8".to_owned()))?;
+        let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let conn = Connection::open_with_flags(&self.path, flags).map_err(|e| self.error("open the journal", &e))?;
+        conn.busy_timeout(Duration::from_secs(10)).map_err(|e| self.error("open the journal", &e))?;
+        conn.execute("VACUUM INTO ?1", [name]).map_err(|e| refused(e.to_string()))?;
+        let copy = Connection::open_with_flags(to, flags).map_err(|e| refused(e.to_string()))?;
+        let sound = read_pragma(&copy, "quick_check").map_err(|e| refused(e.to_string()))?;
+        if sound != "ok" {
+            return Err(refused(format!("the copy is damaged: {sound}")));
+        }
+        std::fs::File::open(to).and_then(|file| file.sync_all()).map_err(|e| refused(e.to_string()))
+    }
+
     /// Before any setting is changed: is this file ours, and not newer than we are?
     fn refuse_foreign(&self, conn: &Connection) -> Result<(), EngineError> {
         let read = |sql: &str| {
@@ -198,9 +220,34 @@ mod tests {
         let refused = file.open_writer().unwrap_err();
         assert_eq!(refused.code(), "JOURNAL_TOO_NEW");
         let message = refused.to_string();
-        assert!(message.contains("has format 99, this version reads up to 1"), "{message}");
+        assert!(message.contains("has format 99, this version reads up to 2"), "{message}");
         let conn = Connection::open(&file.path).unwrap();
         assert_eq!(read_pragma(&conn, "user_version").unwrap(), "99");
+    }
+
+    #[test]
+    fn a_journal_of_the_first_format_becomes_one_of_this() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = JournalFile::new(dir.path());
+        let conn = Connection::open(&file.path).unwrap();
+        conn.execute_batch(super::super::schema::MIGRATIONS[0]).unwrap();
+        conn.execute_batch(
+            "INSERT INTO definition VALUES (1, 'd', 0, '{}');
+             INSERT INTO run VALUES (1, 'old', 1, 'w', 1, 0, 'RUNNING', 5, NULL);",
+        )
+        .unwrap();
+        conn.pragma_update(None, "application_id", read_pragma(&opened().2, "application_id").unwrap()).unwrap();
+        conn.pragma_update(None, "user_version", 1).unwrap();
+        drop(conn);
+        let conn = file.open_writer().unwrap();
+        assert_eq!(read_pragma(&conn, "user_version").unwrap(), "2");
+        let kept: (String, Option<i64>, u32) = conn
+            .query_row("SELECT execution, parent, depth FROM run", [], |row| {
+                Ok((row.get(0)?, row.get(1)?, row.get(2)?))
+            })
+            .unwrap();
+        assert_eq!(kept, ("old".to_owned(), None, 0));
+        assert_eq!(conn.query_row("SELECT COUNT(*) FROM timer", [], |row| row.get::<_, i64>(0)).unwrap(), 0);
     }
 
     #[test]

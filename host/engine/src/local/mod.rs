@@ -13,9 +13,13 @@
 
 mod attempt;
 mod cache;
+mod control;
+mod deliver;
 mod file;
 mod lock;
 mod ops;
+mod outside;
+mod prune;
 mod queue;
 mod reader;
 mod request;
@@ -27,7 +31,8 @@ mod tx;
 mod view;
 mod writer;
 
-use std::path::PathBuf;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
@@ -48,7 +53,8 @@ use self::shared::{Phase, Shared};
 use self::writer::Writer;
 use crate::clock::{Clock, SystemClock};
 use crate::port::{
-    Engine, EngineHealth, Execution, ExecutionId, ExecutionSummary, JournalRecord, Notice, StartRequest, TaskExecutor,
+    Control, Engine, EngineHealth, Execution, ExecutionId, ExecutionSummary, Filter, JournalRecord, Notice,
+    StartRequest, TaskExecutor, Workflows,
 };
 use crate::{EngineError, limits};
 
@@ -75,6 +81,8 @@ pub struct LocalOptions {
     pub queue_operations: usize,
     /// What those may hold together, in bytes.
     pub queue_bytes: usize,
+    /// The workflows that runs may start.
+    pub workflows: Arc<dyn Workflows>,
 }
 
 impl LocalOptions {
@@ -88,6 +96,7 @@ impl LocalOptions {
             runtime: None,
             queue_operations: limits::SUBMIT_OPS_MAX,
             queue_bytes: limits::SUBMIT_BYTES_MAX,
+            workflows: Arc::new(BTreeMap::new()),
         }
     }
 }
@@ -96,7 +105,7 @@ impl LocalOptions {
 pub struct LocalEngine {
     shared: Arc<Shared>,
     readers: Arc<Readers>,
-    definitions: Definitions,
+    definitions: Arc<Definitions>,
     writer: Mutex<Option<JoinHandle<()>>>,
 }
 
@@ -105,7 +114,8 @@ impl LocalEngine {
     ///
     /// Blocks for a few disk operations.
     pub fn open(options: LocalOptions) -> Result<Self, EngineError> {
-        let LocalOptions { data_dir, executor, clock, concurrency, runtime, queue_operations, queue_bytes } = options;
+        let LocalOptions { data_dir, executor, clock, concurrency, runtime, queue_operations, queue_bytes, workflows } =
+            options;
         if concurrency == 0 || concurrency > limits::CONCURRENCY_MAX {
             return Err(EngineError::InvalidOption(format!(
                 "the concurrency is {concurrency}, 1 to {} attempts are allowed",
@@ -122,7 +132,9 @@ impl LocalEngine {
         let file = JournalFile::new(&data_dir);
         let queue = QueueLimits { operations: queue_operations.max(1), bytes: queue_bytes };
         let shared = Arc::new(Shared::new(queue, clock, executor, runtime.clone()));
-        let writer = Writer::open(Arc::clone(&shared), file.clone(), lock, concurrency)?;
+        let definitions = Arc::new(Definitions::default());
+        let (ours, theirs) = (Arc::clone(&shared), Arc::clone(&definitions));
+        let writer = Writer::open(ours, file.clone(), lock, concurrency, workflows, theirs)?;
         let readers = Readers::open(file, runtime)?;
         let writer = std::thread::Builder::new()
             .name("journal-writer".to_owned())
@@ -135,18 +147,12 @@ impl LocalEngine {
                 }
             })
             .map_err(|e| EngineError::Internal(format!("the journal's writer cannot begin: {e}")))?;
-        Ok(Self { shared, readers, definitions: Definitions::default(), writer: Mutex::new(Some(writer)) })
+        Ok(Self { shared, readers, definitions, writer: Mutex::new(Some(writer)) })
     }
 
     /// What was counted since the engine was opened.
     pub fn stats(&self) -> Stats {
         self.shared.stats()
-    }
-
-    /// Takes an execution through its journal again, from the first event, and compares with what is known of it.
-    /// `None`: they are equal; otherwise what differs first.
-    pub async fn verify(&self, id: &ExecutionId) -> Result<Option<String>, EngineError> {
-        self.readers.verify(id).await
     }
 
     /// Submits a request and waits for its answer, which comes after the commit.
@@ -209,20 +215,39 @@ impl Engine for LocalEngine {
         self.readers.journal(id).await
     }
 
-    async fn list(&self, limit: usize, before: Option<&ExecutionId>) -> Result<Vec<ExecutionSummary>, EngineError> {
-        self.readers.list(limit, before).await
+    async fn search(
+        &self,
+        filter: &Filter,
+        limit: usize,
+        before: Option<&ExecutionId>,
+    ) -> Result<Vec<ExecutionSummary>, EngineError> {
+        self.readers.list(filter, limit, before).await
     }
 
-    async fn cancel(&self, id: &ExecutionId, reason: String) -> Result<(), EngineError> {
-        if reason.len() > limits::REASON_BYTES_MAX {
-            return Err(EngineError::PayloadTooLarge {
-                what: "the reason".to_owned(),
-                used: reason.len(),
-                allowed: limits::REASON_BYTES_MAX,
-            });
+    async fn control(&self, id: &ExecutionId, control: Control) -> Result<(), EngineError> {
+        let bytes = request::check_control(&control)?;
+        let control = request::named(control);
+        let (id, control) = (id.clone(), Box::new(control));
+        self.ask(|reply| Request::Control { id, control, bytes, reply }).await
+    }
+
+    async fn prune(&self, ended_before_ms: u64) -> Result<u64, EngineError> {
+        let mut removed = 0;
+        loop {
+            let some = self.ask(|reply| Request::Prune { ended_before_ms, reply }).await?;
+            removed += some as u64;
+            if some < limits::PRUNE_RUNS_MAX {
+                return Ok(removed);
+            }
         }
-        let id = id.clone();
-        self.ask(|reply| Request::Cancel { id, reason, reply }).await
+    }
+
+    async fn backup(&self, to: &Path) -> Result<(), EngineError> {
+        self.readers.backup(to).await
+    }
+
+    async fn verify(&self, id: &ExecutionId) -> Result<Option<String>, EngineError> {
+        self.readers.verify(id).await
     }
 
     async fn wait(&self, id: &ExecutionId) -> Result<Execution, EngineError> {

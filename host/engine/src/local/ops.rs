@@ -2,12 +2,14 @@
 
 use std::sync::Arc;
 
-use compozy_interpreter::{Event, Failure, Status, TaskKey};
+use compozy_interpreter::{Event, Failure, Status, TaskKey, Timeout};
 use rusqlite::OptionalExtension as _;
+use serde_json::Value;
 
 use super::attempt::{Call, Launch};
+use super::outside::{waiting_task, waits_until};
 use super::request::Start;
-use super::retry::{self, Bound, Verdict, attempt_bound, judge};
+use super::retry::{self, Verdict, attempt_bound, judge};
 use super::runs::{Fault, Hot, Runs};
 use super::tx::{Effect, Ended, Tx, clamp, failure_text, to_json};
 use crate::EngineError;
@@ -22,12 +24,29 @@ pub(super) fn start(tx: &mut Tx<'_>, runs: &mut Runs, start: &Start) -> Result<E
     let Event::Started { now_ms, .. } = &start.event else { unreachable!("a start carries the event of a start") };
     let plan = &start.definition.plan;
     let mut hot = Hot::new(0, start.id.clone(), start.definition.digest.clone(), Arc::clone(plan));
+    if let Some(parent) = &start.parent {
+        hot.parent = Some((parent.run, parent.task.clone()));
+        hot.depth = parent.depth;
+    }
+    let close = start.parent.as_ref().map(|parent| serde_json::to_value(parent.close).unwrap_or_default());
     tx.conn
         .prepare_cached(
-            "INSERT INTO run(execution, definition, workflow, behaviour, status, started_at_ms)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+            "INSERT INTO run(execution, definition, workflow, behaviour, status, started_at_ms, parent, parent_task,
+                             parent_close, depth)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)",
         )?
-        .execute((&start.id.0, definition, &plan.workflow, hot.state.behaviour, Status::Running.name(), *now_ms))?;
+        .execute((
+            &start.id.0,
+            definition,
+            &plan.workflow,
+            hot.state.behaviour,
+            Status::Running.name(),
+            *now_ms,
+            start.parent.as_ref().map(|parent| parent.run),
+            start.parent.as_ref().map(|parent| &parent.task.0),
+            close.as_ref().and_then(Value::as_str),
+            hot.depth,
+        ))?;
     hot.row = tx.conn.last_insert_rowid();
     if let Some(idempotency) = &start.idempotency {
         tx.conn.prepare_cached("INSERT INTO idempotency(key, request, run) VALUES (?1, ?2, ?3)")?.execute((
@@ -77,18 +96,6 @@ fn definition_row(tx: &Tx<'_>, start: &Start) -> Result<i64, Fault> {
     Ok(tx.conn.last_insert_rowid())
 }
 
-/// Asks a run to end.
-pub(super) fn cancel(tx: &mut Tx<'_>, runs: &mut Runs, id: &ExecutionId, reason: &str) -> Result<(), Fault> {
-    let Some(row) = tx.find_run(id)? else {
-        return Err(Fault::Refused(EngineError::ExecutionNotFound { id: id.clone() }));
-    };
-    let mut hot = runs.take(tx.conn, row)?;
-    let event = Event::CancelRequested { now_ms: tx.event_time(&hot), reason: reason.to_owned() };
-    tx.record(&mut hot, event, None)?;
-    runs.put(hot);
-    Ok(())
-}
-
 /// Records the end of an attempt, if it is still the task's current one.
 pub(super) fn attempt_ended(
     tx: &mut Tx<'_>,
@@ -97,7 +104,15 @@ pub(super) fn attempt_ended(
     report: TaskReport,
 ) -> Result<(), Fault> {
     let TaskReport { result, ran } = report;
-    let verdict = judge(&launch.key, &launch.call.policy, launch.failed, launch.deadline_ms, tx.now_ms, result);
+    let mut verdict = judge(&launch.key, &launch.call, launch.failed, launch.deadline_ms, tx.now_ms, result);
+    if let Verdict::Retry { failure, .. } = &verdict {
+        let hot = runs.take(tx.conn, launch.run)?;
+        let canceling = hot.state.canceling.is_some();
+        runs.put(hot);
+        if canceling {
+            verdict = Verdict::Failed(failure.clone());
+        }
+    }
     if !close_attempt(tx, launch, &verdict, ran.as_ref())? {
         tx.effects.push(Effect::Stale);
         return Ok(());
@@ -128,7 +143,7 @@ pub(super) fn attempt_ended(
     }
 }
 
-fn with_run(
+pub(super) fn with_run(
     tx: &mut Tx<'_>,
     runs: &mut Runs,
     row: i64,
@@ -191,13 +206,69 @@ pub(super) fn attempt_lost(tx: &mut Tx<'_>, launch: &Launch) -> Result<(), Fault
 
 /// The time of a task's next attempt has come: it waits for a slot like any other.
 pub(super) fn due(tx: &mut Tx<'_>, not_before_ms: u64, task: i64) -> Result<(), Fault> {
-    let rows = tx
-        .conn
-        .prepare_cached("UPDATE task SET state = 'ready' WHERE id = ?1 AND state = 'delayed'")?
-        .execute([task])?;
+    let row: Option<(i64, Option<u64>)> =
+        tx.conn.prepare_cached(DUE)?.query_row([task], |row| Ok((row.get(0)?, row.get(1)?))).optional()?;
     tx.effects.push(Effect::Undelay(not_before_ms, task));
-    tx.ready += rows as u64;
+    let Some((run, deadline_ms)) = row else { return Ok(()) };
+    tx.ready += 1;
+    if let Some(deadline_ms) = deadline_ms {
+        tx.start_timer(run, &waits_until(task), deadline_ms)?;
+    }
     Ok(())
+}
+
+/// Makes a task ready for its next attempt.
+pub(super) const DUE: &str =
+    "UPDATE task SET state = 'ready' WHERE id = ?1 AND state = 'delayed' RETURNING run, deadline_ms";
+
+/// A timer of a run.
+pub(super) struct Due {
+    pub(super) run: i64,
+    pub(super) timer: String,
+}
+
+/// The timers whose time has come, the earliest first.
+pub(super) const DUE_TIMERS: &str = "SELECT run, id FROM timer INDEXED BY timer_due
+    WHERE fire_ms <= ?1 ORDER BY fire_ms, run, id LIMIT ?2";
+/// When the next timer is due.
+pub(super) const NEXT_TIMER: &str = "SELECT fire_ms FROM timer INDEXED BY timer_due ORDER BY fire_ms LIMIT 1";
+
+pub(super) fn due_timers(tx: &Tx<'_>, limit: usize) -> Result<Vec<Due>, Fault> {
+    let mut statement = tx.conn.prepare_cached(DUE_TIMERS)?;
+    let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+    let rows =
+        statement.query_map((clamp(tx.now_ms), limit), |row| Ok(Due { run: row.get(0)?, timer: row.get(1)? }))?;
+    Ok(rows.collect::<Result<_, _>>()?)
+}
+
+/// A timer's time has come.
+pub(super) fn timer_fired(tx: &mut Tx<'_>, runs: &mut Runs, due: &Due) -> Result<(), Fault> {
+    tx.stop_timer(due.run, &due.timer)?;
+    if let Some(task) = waiting_task(&due.timer) {
+        return waited_too_long(tx, runs, task);
+    }
+    let timer = due.timer.parse().map_err(Fault::Run)?;
+    let mut hot = runs.take(tx.conn, due.run)?;
+    let event = Event::TimerFired { now_ms: tx.event_time(&hot), timer };
+    if compozy_interpreter::is_timely(&hot.plan, &hot.state, &event) {
+        tx.record(&mut hot, event, None)?;
+    }
+    runs.put(hot);
+    Ok(())
+}
+
+/// A task's time is over while it waits for a slot.
+fn waited_too_long(tx: &mut Tx<'_>, runs: &mut Runs, task: i64) -> Result<(), Fault> {
+    let Some(ready) = one_ready(tx, task)? else { return Ok(()) };
+    let call = read_call(&ready)?;
+    let bound = match call.policy.schedule_to_start_ms {
+        Some(_) if ready.attempt == 0 && ready.deadline_ms.is_none_or(|deadline_ms| tx.now_ms < deadline_ms) => {
+            Timeout::ScheduleToStart
+        }
+        _ => Timeout::ScheduleToClose,
+    };
+    let failure = retry::timed_out(&ready.key, ready.attempt, &call.policy, bound);
+    fail_ready(tx, runs, &ready, failure)
 }
 
 /// A task that waits for a slot.
@@ -218,11 +289,18 @@ pub(super) const NEXT_READY: &str = "
     FROM task t INDEXED BY task_ready CROSS JOIN run r ON r.id = t.run
     WHERE t.state = 'ready' ORDER BY t.priority, t.id LIMIT ?1";
 
-/// The next tasks, in the order in which they are to begin.
-pub(super) fn next_ready(tx: &Tx<'_>, limit: usize) -> Result<Vec<Ready>, Fault> {
-    let mut statement = tx.conn.prepare_cached(NEXT_READY)?;
-    let rows = statement.query_map([i64::try_from(limit).unwrap_or(i64::MAX)], |row| {
-        Ok(Ready {
+/// One task, if it waits for a slot.
+const ONE_READY: &str = "
+    SELECT t.id, t.run, r.execution, t.key, t.attempt, t.failed, t.deadline_ms, t.call
+    FROM task t JOIN run r ON r.id = t.run WHERE t.id = ?1 AND t.state = 'ready'";
+
+fn one_ready(tx: &Tx<'_>, task: i64) -> Result<Option<Ready>, Fault> {
+    Ok(tx.conn.prepare_cached(ONE_READY)?.query_row([task], Ready::of).optional()?)
+}
+
+impl Ready {
+    fn of(row: &rusqlite::Row<'_>) -> rusqlite::Result<Self> {
+        Ok(Self {
             task: row.get(0)?,
             run: row.get(1)?,
             execution: ExecutionId(row.get(2)?),
@@ -232,7 +310,18 @@ pub(super) fn next_ready(tx: &Tx<'_>, limit: usize) -> Result<Vec<Ready>, Fault>
             deadline_ms: row.get(6)?,
             call: row.get(7)?,
         })
-    })?;
+    }
+}
+
+fn read_call(ready: &Ready) -> Result<Call, Fault> {
+    serde_json::from_str(&ready.call)
+        .map_err(|e| Fault::Run(format!("the call of task `{}` cannot be read: {e}", ready.key)))
+}
+
+/// The next tasks, in the order in which they are to begin.
+pub(super) fn next_ready(tx: &Tx<'_>, limit: usize) -> Result<Vec<Ready>, Fault> {
+    let mut statement = tx.conn.prepare_cached(NEXT_READY)?;
+    let rows = statement.query_map([i64::try_from(limit).unwrap_or(i64::MAX)], Ready::of)?;
     Ok(rows.collect::<Result<_, _>>()?)
 }
 
@@ -244,10 +333,9 @@ pub(super) fn dispatch(tx: &mut Tx<'_>, runs: &mut Runs, ready: &Ready) -> Resul
     if state != "ready" {
         return Ok(());
     }
-    let call: Call = serde_json::from_str(&ready.call)
-        .map_err(|e| Fault::Run(format!("the call of task `{}` cannot be read: {e}", ready.key)))?;
+    let call = read_call(ready)?;
     let Some((limit_ms, bound)) = attempt_bound(&call.policy, ready.deadline_ms, tx.now_ms) else {
-        let failure = retry::timed_out(&ready.key, ready.attempt, &call.policy, Bound::ScheduleToClose);
+        let failure = retry::timed_out(&ready.key, ready.attempt, &call.policy, Timeout::ScheduleToClose);
         return fail_ready(tx, runs, ready, failure);
     };
     tx.conn

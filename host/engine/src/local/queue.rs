@@ -7,15 +7,17 @@ use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
 
 use super::request::Start;
-use crate::port::{ExecutionId, TaskReport};
+use crate::port::{Control, ExecutionId, TaskReport};
 use crate::{EngineError, limits};
 
 /// Something that somebody waits for.
 pub(super) enum Request {
     /// Start a run.
     Start { start: Box<Start>, reply: oneshot::Sender<Result<ExecutionId, EngineError>> },
-    /// End a run.
-    Cancel { id: ExecutionId, reason: String, reply: oneshot::Sender<Result<(), EngineError>> },
+    /// Remove some of the runs that ended before a time.
+    Prune { ended_before_ms: u64, reply: oneshot::Sender<Result<usize, EngineError>> },
+    /// Do something to a run.
+    Control { id: ExecutionId, control: Box<Control>, bytes: usize, reply: oneshot::Sender<Result<(), EngineError>> },
 }
 
 impl Request {
@@ -23,7 +25,8 @@ impl Request {
         // The fixed part stands for what a request costs beside its payload.
         512 + match self {
             Self::Start { start, .. } => start.input_bytes,
-            Self::Cancel { reason, .. } => reason.len(),
+            Self::Control { bytes, .. } => *bytes,
+            Self::Prune { .. } => 0,
         }
     }
 
@@ -32,7 +35,8 @@ impl Request {
         // A caller that does not wait any more does not want to know.
         match self {
             Self::Start { reply, .. } => drop(reply.send(Err(error))),
-            Self::Cancel { reply, .. } => drop(reply.send(Err(error))),
+            Self::Control { reply, .. } => drop(reply.send(Err(error))),
+            Self::Prune { reply, .. } => drop(reply.send(Err(error))),
         }
     }
 }
@@ -178,7 +182,8 @@ mod tests {
     use super::*;
 
     fn cancel(reason: &str) -> Request {
-        Request::Cancel { id: ExecutionId("x".into()), reason: reason.into(), reply: oneshot::channel().0 }
+        let control = Box::new(Control::Cancel { reason: reason.into(), grace_ms: 0 });
+        Request::Control { id: ExecutionId("x".into()), control, bytes: reason.len(), reply: oneshot::channel().0 }
     }
 
     #[test]

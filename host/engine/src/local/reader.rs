@@ -1,5 +1,6 @@
 //! Answers to those who ask how things stand: connections of their own that cannot write.
 
+use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use compozy_interpreter::RunState;
@@ -10,14 +11,26 @@ use tokio::sync::Semaphore;
 
 use super::file::JournalFile;
 use super::runs::{Fault, Hot, Plans, load, replay};
-use super::tx::parse_status;
-use crate::port::{Execution, ExecutionId, ExecutionSummary, JournalRecord, TaskRecord};
+use super::tx::{clamp, parse_status};
+use crate::port::{Execution, ExecutionId, ExecutionSummary, Filter, JournalRecord, TaskRecord};
 use crate::{EngineError, limits};
 
 const CONNECTIONS: usize = 2;
 
-pub(super) const LIST: &str = "SELECT execution, workflow, status, started_at_ms, ended_at_ms
-    FROM run WHERE id < ?1 ORDER BY id DESC LIMIT ?2";
+/// What a list shows, from the index that fits the filter: nothing is sorted.
+pub(super) const LISTS: [&str; 3] = [
+    "SELECT execution, workflow, status, started_at_ms, ended_at_ms FROM run
+     WHERE id < ?1 AND started_at_ms >= ?3 AND started_at_ms < ?4 AND ?5 IS NULL AND ?6 IS NULL
+     ORDER BY id DESC LIMIT ?2",
+    "SELECT execution, workflow, status, started_at_ms, ended_at_ms FROM run INDEXED BY run_status
+     WHERE status = ?5 AND id < ?1 AND started_at_ms >= ?3 AND started_at_ms < ?4 AND (?6 IS NULL OR workflow = ?6)
+     ORDER BY id DESC LIMIT ?2",
+    "SELECT execution, workflow, status, started_at_ms, ended_at_ms FROM run INDEXED BY run_workflow
+     WHERE workflow = ?6 AND id < ?1 AND started_at_ms >= ?3 AND started_at_ms < ?4 AND ?5 IS NULL
+     ORDER BY id DESC LIMIT ?2",
+];
+pub(super) const CHILDREN: &str =
+    "SELECT parent_task, execution FROM run INDEXED BY run_parent WHERE parent = ?1 ORDER BY parent_task, id";
 pub(super) const TASKS: &str =
     "SELECT key, attempt, ran, started_at_ms, ended_at_ms, state, not_before_ms, last_failure
     FROM task WHERE run = ?1 ORDER BY id";
@@ -100,18 +113,27 @@ impl Readers {
 
     pub(super) async fn list(
         self: &Arc<Self>,
+        filter: &Filter,
         limit: usize,
         before: Option<&ExecutionId>,
     ) -> Result<Vec<ExecutionSummary>, EngineError> {
-        let before = before.cloned();
+        let (before, filter) = (before.cloned(), filter.clone());
         self.read(move |conn, _| {
             let before = match before {
                 None => i64::MAX,
                 Some(id) => find(conn, &id)?.ok_or(Fault::Refused(EngineError::ExecutionNotFound { id }))?,
             };
-            read_list(conn, limit.min(limits::LIST_MAX), before)
+            read_list(conn, &filter, limit.min(limits::LIST_MAX), before)
         })
         .await
+    }
+
+    /// Copies the journal, as it is at one moment, to a new file.
+    pub(super) async fn backup(self: &Arc<Self>, to: &Path) -> Result<(), EngineError> {
+        let _permit = self.permits.acquire().await.map_err(|_closed| EngineError::Stopping)?;
+        let (file, to) = (self.file.clone(), to.to_path_buf());
+        let copied = self.runtime.spawn_blocking(move || file.backup(&to));
+        copied.await.map_err(|e| EngineError::Internal(format!("copying the journal: {e}")))?
     }
 
     pub(super) async fn verify(self: &Arc<Self>, id: &ExecutionId) -> Result<Option<String>, EngineError> {
@@ -153,7 +175,12 @@ fn read_execution(conn: &Connection, plans: &mut Plans, id: ExecutionId) -> Resu
         (hot.state, hot.seq)
     };
     let attempts = read_tasks(conn, row)?;
-    Ok(Some(Execution { id, workflow, definition, state, attempts, events }))
+    let parent: Option<String> = conn
+        .prepare_cached("SELECT p.execution FROM run r JOIN run p ON p.id = r.parent WHERE r.id = ?1")?
+        .query_row([row], |row| row.get(0))
+        .optional()?;
+    let children = read_children(conn, row)?;
+    Ok(Some(Execution { id, workflow, definition, state, attempts, events, parent: parent.map(ExecutionId), children }))
 }
 
 /// An ended run is read as it ended, without the interpreter.
@@ -185,6 +212,12 @@ fn read_tasks(conn: &Connection, run: i64) -> Result<IndexMap<String, TaskRecord
     Ok(tasks)
 }
 
+fn read_children(conn: &Connection, run: i64) -> Result<IndexMap<String, ExecutionId>, Fault> {
+    let mut statement = conn.prepare_cached(CHILDREN)?;
+    let rows = statement.query_map([run], |row| Ok((row.get(0)?, ExecutionId(row.get(1)?))))?;
+    Ok(rows.collect::<Result<_, _>>()?)
+}
+
 fn read_journal(conn: &Connection, run: i64) -> Result<Vec<JournalRecord>, Fault> {
     let mut statement = conn.prepare_cached("SELECT seq, at_ms, body FROM journal WHERE run = ?1 ORDER BY seq")?;
     let mut rows = statement.query([run])?;
@@ -197,9 +230,21 @@ fn read_journal(conn: &Connection, run: i64) -> Result<Vec<JournalRecord>, Fault
     Ok(records)
 }
 
-fn read_list(conn: &Connection, limit: usize, before: i64) -> Result<Vec<ExecutionSummary>, Fault> {
-    let mut statement = conn.prepare_cached(LIST)?;
-    let mut rows = statement.query((before, i64::try_from(limit).unwrap_or(i64::MAX)))?;
+fn read_list(conn: &Connection, filter: &Filter, limit: usize, before: i64) -> Result<Vec<ExecutionSummary>, Fault> {
+    let list = match (filter.status, &filter.workflow) {
+        (None, None) => LISTS[0],
+        (Some(_), _) => LISTS[1],
+        (None, Some(_)) => LISTS[2],
+    };
+    let mut statement = conn.prepare_cached(list)?;
+    let mut rows = statement.query((
+        before,
+        i64::try_from(limit).unwrap_or(i64::MAX),
+        clamp(filter.started_from_ms.unwrap_or(0)),
+        clamp(filter.started_before_ms.unwrap_or(u64::MAX)),
+        filter.status.map(compozy_interpreter::Status::name),
+        &filter.workflow,
+    ))?;
     let mut list = Vec::new();
     while let Some(row) = rows.next()? {
         list.push(ExecutionSummary {

@@ -4,14 +4,14 @@ use std::collections::HashMap;
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
-use compozy_interpreter::Event;
-use compozy_plan::plan::Plan;
+use compozy_interpreter::{Event, TaskKey};
+use compozy_plan::plan::{ParentClose, Plan};
 use serde::Serialize;
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 use uuid::Uuid;
 
-use crate::port::{ExecutionId, StartRequest};
+use crate::port::{Control, ExecutionId, StartRequest};
 use crate::{EngineError, limits};
 
 /// A plan as the journal keeps it.
@@ -29,6 +29,18 @@ pub(super) struct Start {
     pub(super) event: Event,
     pub(super) input_bytes: usize,
     pub(super) idempotency: Option<Idempotency>,
+    /// The run that starts it, if one does.
+    pub(super) parent: Option<Parent>,
+}
+
+/// The run that starts a child.
+#[derive(Debug, Clone)]
+pub(super) struct Parent {
+    pub(super) run: i64,
+    pub(super) task: TaskKey,
+    pub(super) close: ParentClose,
+    /// How many runs the child is inside of.
+    pub(super) depth: u32,
 }
 
 /// A caller's key, and what it stands for.
@@ -110,7 +122,41 @@ pub(super) fn check(definitions: &Definitions, request: StartRequest, now_ms: u6
         seed: uuid.as_u64_pair().1,
         input,
     };
-    Ok(Start { id, definition: definitions.of(&plan)?, event, input_bytes, idempotency })
+    Ok(Start { id, definition: definitions.of(&plan)?, event, input_bytes, idempotency, parent: None })
+}
+
+/// Checks the limits of what somebody wants to do to a run. Answers its size, in bytes.
+pub(super) fn check_control(control: &Control) -> Result<usize, EngineError> {
+    let (what, used, allowed) = match control {
+        Control::Signal(signal) => {
+            ("the payload of the signal", json_bytes(&signal.payload), limits::PAYLOAD_BYTES_MAX)
+        }
+        Control::Cancel { grace_ms, .. } if *grace_ms > limits::CANCEL_GRACE_MS_MAX => {
+            return Err(EngineError::InvalidOption(format!(
+                "the grace is {grace_ms} ms, at most {} ms are allowed",
+                limits::CANCEL_GRACE_MS_MAX
+            )));
+        }
+        Control::Cancel { reason, .. } | Control::Pause { reason } | Control::Terminate { reason } => {
+            ("the reason", reason.len(), limits::REASON_BYTES_MAX)
+        }
+        Control::Reset { task } => ("the key of the task", task.0.len(), limits::REASON_BYTES_MAX),
+        Control::Resume | Control::Retry => return Ok(0),
+    };
+    if used > allowed {
+        return Err(EngineError::PayloadTooLarge { what: what.to_owned(), used, allowed });
+    }
+    Ok(used)
+}
+
+/// Gives a signal without an id one of its own.
+pub(super) fn named(mut control: Control) -> Control {
+    if let Control::Signal(signal) = &mut control
+        && signal.id.is_empty()
+    {
+        signal.id = Uuid::now_v7().to_string();
+    }
+    control
 }
 
 fn check_input(plan: &Plan, input: &Value) -> Result<(), EngineError> {

@@ -1,9 +1,10 @@
 //! What follows from the end of an attempt.
 
-use compozy_interpreter::Failure;
+use compozy_interpreter::{Failure, Timeout};
 use compozy_plan::plan::TaskPolicy;
 use serde_json::{Value, json};
 
+use super::attempt::Call;
 use super::request::json_bytes;
 use crate::limits;
 
@@ -18,36 +19,37 @@ pub(super) enum Verdict {
     Retry { failure: Failure, wait_ms: u64 },
 }
 
-/// Which bound of the policy ends an attempt.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Bound {
-    StartToClose,
-    ScheduleToClose,
-}
-
 /// How long an attempt that begins now may take, and what ends it then. `None`: its time is over already.
-pub(super) fn attempt_bound(policy: &TaskPolicy, deadline_ms: Option<u64>, now_ms: u64) -> Option<(u64, Bound)> {
+pub(super) fn attempt_bound(policy: &TaskPolicy, deadline_ms: Option<u64>, now_ms: u64) -> Option<(u64, Timeout)> {
     let left = deadline_ms.map(|deadline| deadline.saturating_sub(now_ms));
     match left {
         Some(0) => None,
-        Some(left) if left < policy.start_to_close_ms => Some((left, Bound::ScheduleToClose)),
-        _ => Some((policy.start_to_close_ms, Bound::StartToClose)),
+        Some(left) if left < policy.start_to_close_ms => Some((left, Timeout::ScheduleToClose)),
+        _ => Some((policy.start_to_close_ms, Timeout::StartToClose)),
     }
 }
 
 /// The failure of a task whose time is over.
-pub(super) fn timed_out(task: &str, attempt: u32, policy: &TaskPolicy, bound: Bound) -> Failure {
-    let (name, limit_ms, retryable) = match bound {
-        Bound::StartToClose => ("start_to_close", policy.start_to_close_ms, true),
+pub(super) fn timed_out(task: &str, attempt: u32, policy: &TaskPolicy, bound: Timeout) -> Failure {
+    let name = bound.name();
+    let (limit_ms, retryable) = match bound {
+        Timeout::Heartbeat => (policy.heartbeat_ms.unwrap_or_default(), true),
+        // Nobody was free to begin it: another attempt would wait at the end of the same queue.
+        Timeout::ScheduleToStart => (policy.schedule_to_start_ms.unwrap_or_default(), false),
         // All attempts together had this time: none is left.
-        Bound::ScheduleToClose => ("schedule_to_close", policy.schedule_to_close_ms.unwrap_or_default(), false),
+        Timeout::ScheduleToClose => (policy.schedule_to_close_ms.unwrap_or_default(), false),
+        Timeout::StartToClose | Timeout::Wait | Timeout::Workflow => (policy.start_to_close_ms, true),
     };
+    let what = match bound {
+        Timeout::ScheduleToStart => "did not begin",
+        Timeout::Heartbeat => "gave no sign of life",
+        _ => "did not end",
+    };
+    let message = format!("task `{task}` {what} within its {name} timeout of {limit_ms} ms (attempt {attempt})");
     Failure {
-        code: "TASK_TIMEOUT".to_owned(),
-        message: format!("task `{task}` did not end within its {name} timeout of {limit_ms} ms (attempt {attempt})"),
         retryable,
-        retry_after_ms: None,
         details: json!({"timeout": name, "limit_ms": limit_ms, "attempt": attempt}),
+        ..Failure::timed_out(bound, message)
     }
 }
 
@@ -82,15 +84,28 @@ fn cut(mut text: String, bytes_max: usize) -> String {
     text
 }
 
+/// A number that looks like chance and is the same for the same attempt of the same task of the same run.
+pub(super) fn chance(seed: u64, task: &str, attempt: u32) -> u64 {
+    // FNV-1a over the name, then one round of SplitMix64.
+    let name = task
+        .bytes()
+        .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3));
+    let mut mixed = seed ^ name ^ u64::from(attempt).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    mixed ^ (mixed >> 31)
+}
+
 /// Judges the end of an attempt. `failed` counts the attempts that failed before it.
 pub(super) fn judge(
     task: &str,
-    policy: &TaskPolicy,
+    call: &Call,
     failed: u32,
     deadline_ms: Option<u64>,
     now_ms: u64,
     result: Result<Value, Failure>,
 ) -> Verdict {
+    let policy = &call.policy;
     let failure = match result {
         Ok(output) => {
             let used = json_bytes(&output);
@@ -108,7 +123,8 @@ pub(super) fn judge(
     {
         return Verdict::Failed(failure);
     }
-    let wait_ms = policy.retry.backoff_ms(failures).max(failure.retry_after_ms.unwrap_or(0));
+    let backoff_ms = policy.retry.jittered_backoff_ms(failures, chance(call.seed, task, failures));
+    let wait_ms = backoff_ms.max(failure.retry_after_ms.unwrap_or(0));
     if deadline_ms.is_some_and(|deadline| now_ms.saturating_add(wait_ms) >= deadline) {
         let limit_ms = policy.schedule_to_close_ms.unwrap_or_default();
         // The cause stays the code: it says more than that the time is over.
@@ -126,7 +142,7 @@ pub(super) fn judge(
 
 #[cfg(test)]
 mod tests {
-    use compozy_plan::plan::RetryPolicy;
+    use compozy_plan::plan::{RetryPolicy, Tool};
 
     use super::*;
 
@@ -134,6 +150,8 @@ mod tests {
         TaskPolicy {
             start_to_close_ms: 1_000,
             schedule_to_close_ms: Some(10_000),
+            schedule_to_start_ms: None,
+            heartbeat_ms: None,
             retry: RetryPolicy {
                 maximum_attempts: 3,
                 initial_interval_ms: 100,
@@ -144,8 +162,13 @@ mod tests {
         }
     }
 
+    fn call() -> Call {
+        let tool = Tool { id: "t".into(), plugin: "t".into(), action: None, config: Value::Null };
+        Call { tool, input: Value::Null, policy: policy(), seed: 1 }
+    }
+
     fn judged(failed: u32, now_ms: u64, failure: Failure) -> Verdict {
-        judge("t", &policy(), failed, Some(10_000), now_ms, Err(failure))
+        judge("t", &call(), failed, Some(10_000), now_ms, Err(failure))
     }
 
     fn wait(verdict: Verdict) -> u64 {
@@ -158,7 +181,7 @@ mod tests {
     #[test]
     fn waits_grow_to_their_bound_and_attempts_are_counted() {
         let down = || Failure::transient("DOWN", "is down");
-        assert_eq!(wait(judged(0, 0, down())), 100);
+        assert!((100..=120).contains(&wait(judged(0, 0, down()))), "with up to a fifth by chance");
         assert_eq!(wait(judged(1, 0, down())), 150);
         assert_eq!(judged(2, 0, down()), Verdict::Failed(down()));
         assert_eq!(wait(judged(0, 0, Failure { retry_after_ms: Some(5_000), ..down() })), 5_000);
@@ -174,24 +197,24 @@ mod tests {
 
     #[test]
     fn no_attempt_begins_after_schedule_to_close() {
-        let Verdict::Failed(failure) = judged(0, 9_900, Failure::transient("DOWN", "is down")) else { panic!() };
+        let Verdict::Failed(failure) = judged(1, 9_900, Failure::transient("DOWN", "is down")) else { panic!() };
         assert_eq!(failure.code, "DOWN");
         assert_eq!(
             failure.message,
-            "is down (no attempt follows: the next, in 100 ms, would begin after the schedule_to_close timeout of 10000 ms)"
+            "is down (no attempt follows: the next, in 150 ms, would begin after the schedule_to_close timeout of 10000 ms)"
         );
-        assert_eq!(attempt_bound(&policy(), Some(10_000), 0), Some((1_000, Bound::StartToClose)));
-        assert_eq!(attempt_bound(&policy(), Some(10_000), 9_500), Some((500, Bound::ScheduleToClose)));
+        assert_eq!(attempt_bound(&policy(), Some(10_000), 0), Some((1_000, Timeout::StartToClose)));
+        assert_eq!(attempt_bound(&policy(), Some(10_000), 9_500), Some((500, Timeout::ScheduleToClose)));
         assert_eq!(attempt_bound(&policy(), Some(10_000), 10_000), None);
-        assert_eq!(attempt_bound(&policy(), None, 10_000), Some((1_000, Bound::StartToClose)));
+        assert_eq!(attempt_bound(&policy(), None, 10_000), Some((1_000, Timeout::StartToClose)));
     }
 
     #[test]
     fn an_output_over_the_limit_is_a_failure_that_names_it() {
         let output = Value::String("x".repeat(limits::PAYLOAD_BYTES_MAX - 2));
-        assert_eq!(judge("t", &policy(), 0, None, 0, Ok(output.clone())), Verdict::Completed(output));
+        assert_eq!(judge("t", &call(), 0, None, 0, Ok(output.clone())), Verdict::Completed(output));
         let output = Value::String("x".repeat(limits::PAYLOAD_BYTES_MAX - 1));
-        let Verdict::Failed(failure) = judge("t", &policy(), 0, None, 0, Ok(output)) else { panic!() };
+        let Verdict::Failed(failure) = judge("t", &call(), 0, None, 0, Ok(output)) else { panic!() };
         assert_eq!(failure.code, "PAYLOAD_TOO_LARGE");
         assert_eq!(failure.message, "the output of task `t` has 1048577 bytes, at most 1048576 bytes are allowed");
         assert!(!failure.retryable);

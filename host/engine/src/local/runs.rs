@@ -47,6 +47,10 @@ pub(super) struct Hot {
     pub(super) snapshot_size: u64,
     /// Tasks that have not ended.
     pub(super) open: Vec<TaskKey>,
+    /// The run that started it, and the task that it is there.
+    pub(super) parent: Option<(i64, TaskKey)>,
+    /// How many runs it is inside of.
+    pub(super) depth: u32,
 }
 
 impl Hot {
@@ -63,7 +67,15 @@ impl Hot {
             snapshot_bytes: 0,
             snapshot_size: 0,
             open: Vec::new(),
+            parent: None,
+            depth: 0,
         }
+    }
+
+    /// Finds the tasks that have not ended.
+    pub(super) fn find_open(&mut self) {
+        let open = self.state.tasks.iter().filter(|(_, task)| !task.status.is_terminal());
+        self.open = open.map(|(key, _)| key.clone()).collect();
     }
 
     /// A snapshot saves reading the tail. It costs as much as the state is large, so a large state is written again
@@ -146,9 +158,10 @@ impl Runs {
 
 /// Reads a run: its snapshot, and every event after it through the interpreter.
 pub(super) fn load(conn: &Connection, plans: &mut Plans, row: i64) -> Result<Hot, Fault> {
-    let (execution, definition, behaviour): (String, i64, u32) = conn
-        .prepare_cached("SELECT execution, definition, behaviour FROM run WHERE id = ?1")?
-        .query_row([row], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?;
+    type Row = (String, i64, u32, Option<i64>, Option<String>, u32);
+    let (execution, definition, behaviour, parent, parent_task, depth): Row = conn
+        .prepare_cached("SELECT execution, definition, behaviour, parent, parent_task, depth FROM run WHERE id = ?1")?
+        .query_row([row], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?, row.get(4)?, row.get(5)?)))?;
     if !behaviour_supported(behaviour) {
         return Err(Fault::Run(format!(
             "run {execution} began with behaviour {behaviour}, this version has {BEHAVIOUR_VERSION}"
@@ -156,6 +169,8 @@ pub(super) fn load(conn: &Connection, plans: &mut Plans, row: i64) -> Result<Hot
     }
     let (digest, plan) = plans.get(conn, definition)?;
     let mut hot = Hot::new(row, ExecutionId(execution), digest, plan);
+    hot.parent = parent.zip(parent_task.map(TaskKey));
+    hot.depth = depth;
     let snapshot: Option<(u64, u64, String)> = conn
         .prepare_cached("SELECT seq, bytes, state FROM snapshot WHERE run = ?1")?
         .query_row([row], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))
@@ -167,7 +182,7 @@ pub(super) fn load(conn: &Connection, plans: &mut Plans, row: i64) -> Result<Hot
         (hot.snapshot_seq, hot.snapshot_bytes, hot.snapshot_size) = (seq, bytes, state.len() as u64);
     }
     replay(conn, &mut hot)?;
-    hot.open = hot.state.tasks.iter().filter(|(_, t)| !t.status.is_terminal()).map(|(key, _)| key.clone()).collect();
+    hot.find_open();
     Ok(hot)
 }
 

@@ -1,7 +1,7 @@
 //! The format of the journal file, one step per version. Steps are only added, never changed.
 
 /// `MIGRATIONS[n]` brings format n to format n + 1.
-pub(super) const MIGRATIONS: [&str; 1] = [FORMAT_1];
+pub(super) const MIGRATIONS: [&str; 2] = [FORMAT_1, FORMAT_2];
 
 /// - `journal` is the truth: every event of every run, numbered without gaps. All else of a run can be computed from
 ///   it and its definition.
@@ -89,4 +89,34 @@ CREATE TABLE idempotency(
   request TEXT NOT NULL,
   run     INTEGER NOT NULL REFERENCES run(id)
 ) STRICT, WITHOUT ROWID;
+";
+
+/// - `timer` holds what is due at a time: the timers of runs, and the time until which a task may wait for a slot.
+/// - `outbox` holds what one run tells another, or the engine tells a run because of another: written with the event
+///   that caused it, taken in the order of its ids.
+/// - `parent` of `run` is the run that started it as a child; that may have been removed since.
+const FORMAT_2: &str = "
+ALTER TABLE run ADD COLUMN parent INTEGER;
+ALTER TABLE run ADD COLUMN parent_task TEXT;
+ALTER TABLE run ADD COLUMN parent_close TEXT;
+ALTER TABLE run ADD COLUMN depth INTEGER NOT NULL DEFAULT 0;
+CREATE INDEX run_parent   ON run(parent, parent_task) WHERE parent IS NOT NULL;
+CREATE INDEX run_status   ON run(status, id);
+CREATE INDEX run_workflow ON run(workflow, id);
+CREATE INDEX run_ended    ON run(ended_at_ms, id) WHERE ended_at_ms IS NOT NULL;
+CREATE INDEX idempotency_run ON idempotency(run);
+
+CREATE TABLE timer(
+  run     INTEGER NOT NULL REFERENCES run(id),
+  id      TEXT NOT NULL,
+  fire_ms INTEGER NOT NULL,
+  PRIMARY KEY (run, id)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX timer_due ON timer(fire_ms, run, id);
+
+CREATE TABLE outbox(
+  id   INTEGER PRIMARY KEY,
+  run  INTEGER NOT NULL,
+  body TEXT NOT NULL
+) STRICT;
 ";

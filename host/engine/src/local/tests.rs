@@ -10,10 +10,11 @@ use serde_json::{Value, json};
 use super::attempt::Launch;
 use super::file::JournalFile;
 use super::ops;
+use super::outside::{OPEN_CHILD, OPEN_CHILDREN};
 use super::request::{Definitions, check};
 use super::runs::{Fault, Hot, Runs, TAIL};
 use super::tx::{Effect, OPEN_TASK, OPEN_TASKS, Tx};
-use super::{reader, writer};
+use super::{prune, reader, writer};
 use crate::limits;
 use crate::port::{StartRequest, TaskReport};
 
@@ -29,7 +30,7 @@ fn plan(tasks: usize) -> Arc<Plan> {
         })
         .collect();
     let plan = json!({
-        "format": 1, "workflow": "w", "version": "", "description": "",
+        "format": compozy_plan::plan::PLAN_FORMAT, "workflow": "w", "version": "", "description": "",
         "project": {"name": "", "version": "", "description": ""},
         "input": null, "env": {}, "tasks": tasks, "outputs": null,
     });
@@ -77,7 +78,18 @@ impl Bench {
 
 fn tx(conn: &Connection, epoch: i64) -> Tx<'_> {
     let now_ms = 2_000;
-    Tx { conn, epoch, now_ms, effects: Vec::new(), free: 8, ready: 0, draining: false, watched: true }
+    Tx {
+        conn,
+        epoch,
+        now_ms,
+        effects: Vec::new(),
+        free: 8,
+        ready: 0,
+        draining: false,
+        watched: true,
+        first_timer: None,
+        letters: 0,
+    }
 }
 
 fn launched(effects: Vec<Effect>) -> Launch {
@@ -124,8 +136,20 @@ fn hot_queries_use_an_index_and_sort_nothing() {
         OPEN_TASK,
         OPEN_TASKS,
         TAIL,
-        reader::LIST,
-        "UPDATE task SET state = 'ready' WHERE id = ?1 AND state = 'delayed'",
+        reader::LISTS[0],
+        reader::LISTS[1],
+        reader::LISTS[2],
+        reader::CHILDREN,
+        prune::PRUNABLE,
+        "DELETE FROM idempotency WHERE run = ?1",
+        "DELETE FROM task WHERE run = ?1",
+        "DELETE FROM journal WHERE run = ?1",
+        OPEN_CHILD,
+        OPEN_CHILDREN,
+        ops::DUE,
+        "DELETE FROM timer WHERE run = ?1",
+        "DELETE FROM timer WHERE run = ?1 AND id = ?2",
+        "DELETE FROM outbox WHERE id = ?1",
         "SELECT id FROM run WHERE execution = ?1",
         "SELECT id FROM definition WHERE digest = ?1",
         "SELECT seq, bytes, state FROM snapshot WHERE run = ?1",
@@ -137,7 +161,7 @@ fn hot_queries_use_an_index_and_sort_nothing() {
         assert!(!plan.contains("TEMP B-TREE") && !only_the_index.contains("SCAN"), "{query}\n{plan}");
     }
     // Once at open: entries of small partial indexes, never the table.
-    for query in [writer::FREE_ALL, writer::COUNT_READY, writer::COUNT_OPEN, writer::ALL_DELAYED] {
+    for query in [writer::FREED_UNTIL, writer::FREE_ALL, writer::COUNT_READY, writer::COUNT_OPEN, writer::ALL_DELAYED] {
         let plan = query_plan(&bench.conn, query);
         assert!(plan.contains("USING") && !plan.contains("TEMP B-TREE"), "{query}\n{plan}");
     }
@@ -224,8 +248,11 @@ fn a_run_of_a_newer_version_is_left_alone() {
 fn a_run_at_its_limit_of_events_or_bytes_ends_with_a_clear_reason() {
     type Exhaust = fn(&mut Hot);
     let cases: [(Exhaust, &str); 2] = [
-        (|hot| hot.seq = limits::RUN_EVENTS_MAX - 1, "RUN_LIMIT: the run has 50000 events, at most 50000 are allowed"),
-        (|hot| hot.bytes = limits::RUN_BYTES_MAX, "RUN_LIMIT: the run's events have 52428800 bytes"),
+        (
+            |hot| hot.seq = limits::RUN_EVENTS_MAX - 1,
+            "the run has 50000 events, at most 50000 are allowed; split the work",
+        ),
+        (|hot| hot.bytes = limits::RUN_BYTES_MAX, "the run's events have 52428800 bytes"),
     ];
     for (exhaust, reason) in cases {
         let mut bench = Bench::new();
@@ -238,12 +265,11 @@ fn a_run_at_its_limit_of_events_or_bytes_ends_with_a_clear_reason() {
         assert!(effects.iter().any(|effect| matches!(effect, Effect::RunEnded(_))));
         let last: String =
             bench.conn.query_row("SELECT body FROM journal ORDER BY seq DESC LIMIT 1", [], |row| row.get(0)).unwrap();
-        let Event::CancelRequested { reason: recorded, .. } = serde_json::from_str(&last).unwrap() else {
-            panic!("{last}")
-        };
-        assert!(recorded.starts_with(reason), "{recorded}");
+        let Event::Terminated { failure, .. } = serde_json::from_str(&last).unwrap() else { panic!("{last}") };
+        assert_eq!(failure.code, "RUN_LIMIT");
+        assert!(failure.message.starts_with(reason), "{}", failure.message);
         let status: String = bench.conn.query_row("SELECT status FROM run", [], |row| row.get(0)).unwrap();
-        assert_eq!(status, Status::Canceled.name());
+        assert_eq!(status, Status::Failed.name());
     }
 }
 

@@ -8,6 +8,7 @@ use rusqlite::{Connection, OptionalExtension as _};
 use serde_json::Value;
 
 use super::attempt::{Call, Launch};
+use super::outside::{Letter, waits_until};
 use super::request::json_bytes;
 use super::retry::{self, attempt_bound};
 use super::runs::{Fault, Hot};
@@ -29,6 +30,8 @@ pub(super) enum Effect {
     Ended(i64),
     /// The result of the task's attempt is not wanted any more.
     Abort(i64),
+    /// Ask the task's attempt to end by itself.
+    Ask(i64),
     /// Wait before the task's next attempt.
     Delay(u64, i64),
     /// Do not wait any more.
@@ -59,6 +62,10 @@ pub(super) struct Tx<'a> {
     pub(super) draining: bool,
     /// Somebody watches.
     pub(super) watched: bool,
+    /// The earliest timer that was written.
+    pub(super) first_timer: Option<u64>,
+    /// Letters in the outbox.
+    pub(super) letters: u64,
 }
 
 /// Where a transaction stood before an operation.
@@ -67,6 +74,7 @@ struct Mark {
     effects: usize,
     free: usize,
     ready: u64,
+    letters: u64,
 }
 
 /// What an attempt says of the task that it ended.
@@ -79,7 +87,7 @@ pub(super) struct Ended {
 impl Tx<'_> {
     /// Runs an operation so that, if it fails, it leaves nothing: not in the journal and not in the effects.
     pub(super) fn atomically<T>(&mut self, work: impl FnOnce(&mut Self) -> Result<T, Fault>) -> Result<T, Fault> {
-        let mark = Mark { effects: self.effects.len(), free: self.free, ready: self.ready };
+        let mark = Mark { effects: self.effects.len(), free: self.free, ready: self.ready, letters: self.letters };
         self.run("SAVEPOINT operation")?;
         match work(self) {
             Ok(value) => {
@@ -88,7 +96,7 @@ impl Tx<'_> {
             }
             Err(fault) => {
                 self.effects.truncate(mark.effects);
-                (self.free, self.ready) = (mark.free, mark.ready);
+                (self.free, self.ready, self.letters) = (mark.free, mark.ready, mark.letters);
                 // A full disk may have ended the whole transaction already; then there is nothing to go back to.
                 if !self.conn.is_autocommit() {
                     self.run("ROLLBACK TO operation")?;
@@ -115,32 +123,26 @@ impl Tx<'_> {
     pub(super) fn record(&mut self, hot: &mut Hot, event: Event, mut ended: Option<Ended>) -> Result<(), Fault> {
         let mut events = VecDeque::from([event]);
         while let Some(event) = events.pop_front() {
-            if hot.state.status.is_terminal() {
+            let rewinds = matches!(event, Event::RetryRequested { .. } | Event::ResetRequested { .. });
+            if hot.state.status.is_terminal() && !rewinds {
                 break;
             }
             let event = within_limits(hot, event, self.now_ms);
             self.append(hot, &event)?;
-            let (status, known) = (hot.state.status, hot.state.tasks.len());
+            let (before, known) = (hot.state.status, hot.state.tasks.len());
             let commands = advance(&hot.plan, &mut hot.state, &event);
             self.note_ended_tasks(hot, known, ended.take().as_ref());
+            if rewinds {
+                // Containers opened again.
+                hot.find_open();
+            }
+            if before.is_terminal() && !commands.is_empty() {
+                self.reopen(hot)?;
+            }
             for command in commands {
-                match command {
-                    Command::ScheduleTask { task, tool, input, policy } => {
-                        if let Some(failed) = self.schedule(hot, task, Call { tool, input, policy })? {
-                            events.push_back(failed);
-                        }
-                    }
-                    Command::CancelTask { task } => self.cancel_tasks(hot.row, Some(&task))?,
-                    Command::Finish => self.finish(hot)?,
-                }
+                self.obey(hot, command, &mut events)?;
             }
-            // A run is written as running; the end of a run is written by `finish`.
-            let begun = status == Status::Pending && hot.state.status == Status::Running;
-            if hot.state.status != status && !begun && !hot.state.status.is_terminal() {
-                self.conn
-                    .prepare_cached("UPDATE run SET status = ?2 WHERE id = ?1")?
-                    .execute((hot.row, hot.state.status.name()))?;
-            }
+            self.note_status(hot, before)?;
         }
         if hot.snapshot_due() {
             self.snapshot(hot)?;
@@ -148,9 +150,44 @@ impl Tx<'_> {
         Ok(())
     }
 
+    /// Writes what one command asks for. What cannot be done comes back as an event.
+    fn obey(&mut self, hot: &mut Hot, command: Command, events: &mut VecDeque<Event>) -> Result<(), Fault> {
+        match command {
+            Command::ScheduleTask { task, tool, input, policy } => {
+                let call = Call { tool, input, policy, seed: hot.state.seed };
+                events.extend(self.schedule(hot, task, call)?);
+            }
+            Command::CancelTask { task } => {
+                self.cancel_tasks(hot.row, Some(&task))?;
+                self.close_children(hot, Some(&task))?;
+            }
+            Command::AskTaskToEnd { task, grace_ms } => events.extend(self.ask_to_end(hot, task, grace_ms)?),
+            Command::StartTimer { timer, fire_at_ms } => self.start_timer(hot.row, &timer.to_string(), fire_at_ms)?,
+            Command::CancelTimer { timer } => self.stop_timer(hot.row, &timer.to_string())?,
+            Command::StartChild { task, workflow, input, parent_close } => {
+                self.post(hot.row, &Letter::StartChild { task, workflow, input, parent_close })?;
+            }
+            Command::SendSignal { task, to, signal } => self.post(hot.row, &Letter::Signal { task, to, signal })?,
+            Command::Finish => self.finish(hot)?,
+        }
+        Ok(())
+    }
+
+    /// Writes how the run stands, if that changed. A run is written as running, and its end by `finish`.
+    fn note_status(&mut self, hot: &Hot, before: Status) -> Result<(), Fault> {
+        let status = hot.state.status;
+        if status.is_terminal() || status == before || (before == Status::Pending && status == Status::Running) {
+            return Ok(());
+        }
+        self.conn.prepare_cached("UPDATE run SET status = ?2 WHERE id = ?1")?.execute((hot.row, status.name()))?;
+        let id = hot.id.clone();
+        self.notice(|| Notice::ExecutionChanged { id, status });
+        Ok(())
+    }
+
     fn append(&self, hot: &mut Hot, event: &Event) -> Result<(), Fault> {
         let body = to_json(event)?;
-        let (kind, at_ms) = describe(event);
+        let (kind, at_ms) = (event.kind(), event.now_ms());
         hot.seq += 1;
         hot.bytes += body.len() as u64;
         self.conn
@@ -214,8 +251,12 @@ impl Tx<'_> {
             None
         };
         let Some((limit_ms, bound)) = bound else {
-            self.insert_task(hot, &task, &call, "ready", None, deadline_ms)?;
+            let row = self.insert_task(hot, &task, &call, "ready", None, deadline_ms)?;
             self.ready += 1;
+            let start_ms = call.policy.schedule_to_start_ms.map(|bound| clamp(self.now_ms.saturating_add(bound)));
+            if let Some(until_ms) = start_ms.into_iter().chain(deadline_ms).min() {
+                self.start_timer(hot.row, &waits_until(row), until_ms)?;
+            }
             return Ok(None);
         };
         let id = self.insert_task(hot, &task, &call, "running", None, deadline_ms)?;
@@ -269,7 +310,7 @@ impl Tx<'_> {
     }
 
     /// Ends the tasks of a run that have not ended: one, or all.
-    fn cancel_tasks(&mut self, run: i64, only: Option<&TaskKey>) -> Result<(), Fault> {
+    pub(super) fn cancel_tasks(&mut self, run: i64, only: Option<&TaskKey>) -> Result<(), Fault> {
         let mut open = Vec::new();
         {
             let mut statement = self.conn.prepare_cached(if only.is_some() { OPEN_TASK } else { OPEN_TASKS })?;
@@ -299,6 +340,9 @@ impl Tx<'_> {
 
     fn finish(&mut self, hot: &mut Hot) -> Result<(), Fault> {
         self.cancel_tasks(hot.row, None)?;
+        self.conn.prepare_cached("DELETE FROM timer WHERE run = ?1")?.execute([hot.row])?;
+        self.close_children(hot, None)?;
+        self.tell_parent(hot)?;
         self.conn.prepare_cached("UPDATE run SET status = ?2, ended_at_ms = ?3 WHERE id = ?1")?.execute((
             hot.row,
             hot.state.status.name(),
@@ -349,27 +393,17 @@ fn depth(state: &RunState, key: &TaskKey) -> usize {
 
 /// A run that is at its limit ends with the next event, whatever that was.
 fn within_limits(hot: &Hot, event: Event, now_ms: u64) -> Event {
+    let advice = "split the work over several runs, for example with child workflows";
     let reason = if hot.seq + 1 >= limits::RUN_EVENTS_MAX {
-        format!("RUN_LIMIT: the run has {} events, at most {} are allowed", hot.seq + 1, limits::RUN_EVENTS_MAX)
+        let events = hot.seq + 1;
+        format!("the run has {events} events, at most {} are allowed; {advice}", limits::RUN_EVENTS_MAX)
     } else if hot.bytes >= limits::RUN_BYTES_MAX {
-        format!(
-            "RUN_LIMIT: the run's events have {} bytes, at most {} bytes are allowed",
-            hot.bytes,
-            limits::RUN_BYTES_MAX
-        )
+        let bytes = hot.bytes;
+        format!("the run's events have {bytes} bytes, at most {} bytes are allowed; {advice}", limits::RUN_BYTES_MAX)
     } else {
         return event;
     };
-    Event::CancelRequested { now_ms: now_ms.max(hot.state.now_ms), reason }
-}
-
-fn describe(event: &Event) -> (&'static str, u64) {
-    match event {
-        Event::Started { now_ms, .. } => ("started", *now_ms),
-        Event::TaskCompleted { now_ms, .. } => ("task_completed", *now_ms),
-        Event::TaskFailed { now_ms, .. } => ("task_failed", *now_ms),
-        Event::CancelRequested { now_ms, .. } => ("cancel_requested", *now_ms),
-    }
+    Event::Terminated { now_ms: now_ms.max(hot.state.now_ms), failure: Failure::permanent("RUN_LIMIT", reason) }
 }
 
 /// A failure as one line of text.

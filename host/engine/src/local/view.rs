@@ -8,7 +8,7 @@ use tokio::runtime::Handle;
 use super::file::JournalFile;
 use super::reader::Readers;
 use crate::EngineError;
-use crate::port::{Execution, ExecutionId, ExecutionSummary, JournalRecord};
+use crate::port::{Execution, ExecutionId, ExecutionSummary, Filter, JournalRecord};
 
 /// Reads a journal, whether an engine works on it, has stopped, or was killed. It takes no lock and changes no record.
 pub struct JournalView {
@@ -33,6 +33,26 @@ impl JournalView {
 
     /// See [`crate::port::Engine::list`].
     pub async fn list(&self, limit: usize, before: Option<&ExecutionId>) -> Result<Vec<ExecutionSummary>, EngineError> {
-        self.readers.list(limit, before).await
+        self.search(&Filter::default(), limit, before).await
+    }
+
+    /// See [`crate::port::Engine::search`].
+    pub async fn search(
+        &self,
+        filter: &Filter,
+        limit: usize,
+        before: Option<&ExecutionId>,
+    ) -> Result<Vec<ExecutionSummary>, EngineError> {
+        self.readers.list(filter, limit, before).await
+    }
+
+    /// See [`crate::port::Engine::backup`].
+    pub async fn backup(&self, to: &Path) -> Result<(), EngineError> {
+        self.readers.backup(to).await
+    }
+
+    /// See [`crate::port::Engine::verify`].
+    pub async fn verify(&self, id: &ExecutionId) -> Result<Option<String>, EngineError> {
+        self.readers.verify(id).await
     }
 }

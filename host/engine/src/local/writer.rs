@@ -8,20 +8,22 @@ use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use rusqlite::Connection;
+use rusqlite::{Connection, OptionalExtension as _};
 use tokio::sync::oneshot;
 use tokio::task::AbortHandle;
 
 use super::attempt::{self, Launch, panic_text};
+use super::deliver::Postman;
 use super::file::JournalFile;
 use super::lock::OwnerLock;
-use super::ops;
 use super::queue::{AttemptEnd, Drained, Report, Request};
+use super::request::Definitions;
 use super::retry;
 use super::runs::{Fault, Runs};
 use super::shared::{Phase, Shared, add};
 use super::tx::{Effect, Tx};
-use crate::port::{ExecutionId, TaskReport};
+use super::{control, deliver, ops, prune};
+use crate::port::{ExecutionId, Signs, TaskReport, Workflows};
 use crate::{EngineError, limits};
 use compozy_interpreter::Failure;
 
@@ -36,10 +38,15 @@ const STORAGE_RETRY: [Duration; 5] = [
     Duration::from_secs(1),
 ];
 
+/// Those may wait for a slot until their time is over.
+pub(super) const FREED_UNTIL: &str = "INSERT OR IGNORE INTO timer(run, id, fire_ms)
+    SELECT run, 'slot:' || id, deadline_ms FROM task INDEXED BY task_running
+    WHERE state = 'running' AND deadline_ms IS NOT NULL";
 /// Takes the tasks of attempts that ran back: those of an earlier owner, or those that a stop dropped.
 pub(super) const FREE_ALL: &str = "UPDATE task SET state = 'ready' WHERE state = 'running'";
 pub(super) const COUNT_READY: &str = "SELECT COUNT(*) FROM task INDEXED BY task_ready WHERE state = 'ready'";
 pub(super) const COUNT_OPEN: &str = "SELECT COUNT(*) FROM run INDEXED BY run_open WHERE ended_at_ms IS NULL";
+pub(super) const COUNT_LETTERS: &str = "SELECT COUNT(*) FROM outbox";
 pub(super) const ALL_DELAYED: &str =
     "SELECT not_before_ms, id FROM task INDEXED BY task_delayed WHERE state = 'delayed'";
 
@@ -47,6 +54,7 @@ pub(super) const ALL_DELAYED: &str =
 struct Running {
     launch: Launch,
     abort: AbortHandle,
+    signs: Signs,
 }
 
 pub(super) struct Writer {
@@ -61,6 +69,12 @@ pub(super) struct Writer {
     delayed: BTreeSet<(u64, i64)>,
     /// Tasks in the journal that wait for a slot.
     ready: u64,
+    /// When the next timer is due, at the earliest.
+    next_timer: Option<u64>,
+    /// Letters in the outbox.
+    letters: u64,
+    workflows: Arc<dyn Workflows>,
+    definitions: Arc<Definitions>,
     /// Reports that storage did not take yet.
     retained: Vec<Report>,
     /// Commits refused in a row, and when to try again.
@@ -72,7 +86,8 @@ pub(super) struct Writer {
 /// What a caller is told after the commit.
 enum Answer {
     Started(oneshot::Sender<Result<ExecutionId, EngineError>>, Result<ExecutionId, EngineError>),
-    Canceled(oneshot::Sender<Result<(), EngineError>>, Result<(), EngineError>),
+    Pruned(oneshot::Sender<Result<usize, EngineError>>, Result<usize, EngineError>),
+    Controlled(oneshot::Sender<Result<(), EngineError>>, Result<(), EngineError>),
 }
 
 impl Answer {
@@ -80,7 +95,8 @@ impl Answer {
         // A caller that does not wait any more does not want to know.
         match self {
             Self::Started(reply, answer) => drop(reply.send(answer)),
-            Self::Canceled(reply, answer) => drop(reply.send(answer)),
+            Self::Pruned(reply, answer) => drop(reply.send(answer)),
+            Self::Controlled(reply, answer) => drop(reply.send(answer)),
         }
     }
 }
@@ -95,6 +111,8 @@ impl Writer {
         file: JournalFile,
         lock: OwnerLock,
         capacity: usize,
+        workflows: Arc<dyn Workflows>,
+        definitions: Arc<Definitions>,
     ) -> Result<Self, EngineError> {
         let conn = file.open_writer()?;
         let now_ms = shared.clock.now_ms();
@@ -106,6 +124,7 @@ impl Writer {
                 (std::process::id(), now_ms),
             )?;
             let epoch = conn.query_row("SELECT epoch FROM owner", [], |row| row.get(0))?;
+            conn.execute(FREED_UNTIL, [])?;
             conn.execute(FREE_ALL, [])?;
             conn.execute_batch("COMMIT")?;
             let ready = conn.query_row(COUNT_READY, [], |row| row.get(0))?;
@@ -114,9 +133,12 @@ impl Writer {
             let delayed = delayed
                 .query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?
                 .collect::<rusqlite::Result<BTreeSet<(u64, i64)>>>()?;
-            Ok((epoch, ready, open, delayed))
+            let next_timer: Option<u64> = conn.query_row(ops::NEXT_TIMER, [], |row| row.get(0)).optional()?;
+            let letters: u64 = conn.query_row(COUNT_LETTERS, [], |row| row.get(0))?;
+            Ok((epoch, ready, open, delayed, next_timer, letters))
         };
-        let (epoch, ready, open, delayed) = take_over().map_err(|e| file.error("take over the journal", &e))?;
+        let (epoch, ready, open, delayed, next_timer, letters) =
+            take_over().map_err(|e| file.error("take over the journal", &e))?;
         add(&shared.counters.open_executions, open);
         Ok(Self {
             shared,
@@ -128,6 +150,10 @@ impl Writer {
             running: HashMap::new(),
             delayed,
             ready,
+            next_timer,
+            letters,
+            workflows,
+            definitions,
             retained: Vec::new(),
             refused: 0,
             blocked_until: None,
@@ -152,11 +178,13 @@ impl Writer {
     fn next_wake(&self) -> Option<Instant> {
         let now = Instant::now();
         let dispatch = !self.shared.draining() && self.ready > 0 && self.running.len() < self.capacity;
-        let due = self.delayed.first().filter(|_| !self.shared.draining()).map(|(at_ms, _)| {
+        let first = self.delayed.first().map(|(at_ms, _)| *at_ms).into_iter().chain(self.next_timer).min();
+        let due = first.filter(|_| !self.shared.draining()).map(|at_ms| {
             let wait = Duration::from_millis(at_ms.saturating_sub(self.shared.clock.now_ms()));
             now + wait.min(SLEEP_MAX)
         });
-        let work = if dispatch || !self.retained.is_empty() { Some(now) } else { due };
+        let letters = self.letters > 0 && !self.shared.draining();
+        let work = if dispatch || letters || !self.retained.is_empty() { Some(now) } else { due };
         match (work, self.blocked_until) {
             (Some(work), Some(blocked)) => Some(work.max(blocked)),
             (work, _) => work,
@@ -191,7 +219,8 @@ impl Writer {
                 for answer in answers {
                     match answer {
                         Answer::Started(reply, _) => Answer::Started(reply, Err(error.clone())).send(),
-                        Answer::Canceled(reply, _) => Answer::Canceled(reply, Err(error.clone())).send(),
+                        Answer::Pruned(reply, _) => Answer::Pruned(reply, Err(error.clone())).send(),
+                        Answer::Controlled(reply, _) => Answer::Controlled(reply, Err(error.clone())).send(),
                     }
                 }
             }
@@ -204,6 +233,8 @@ impl Writer {
         }
         let now_ms = self.shared.clock.now_ms();
         (self.ready > 0 && self.running.len() < self.capacity)
+            || self.letters > 0
+            || self.next_timer.is_some_and(|at_ms| at_ms <= now_ms)
             || self.delayed.first().is_some_and(|(at_ms, _)| *at_ms <= now_ms)
     }
 
@@ -229,7 +260,8 @@ impl Writer {
         reports: &[Report],
         requests: Vec<Request>,
     ) -> Result<(Vec<Answer>, Vec<Effect>), (BatchFailed, Vec<Answer>)> {
-        let Self { shared, file, conn, epoch, capacity, runs, running, delayed, ready, .. } = self;
+        let Self { shared, file, conn, epoch, capacity, runs, running, delayed, ready, next_timer, letters, .. } = self;
+        let postman = Postman { workflows: self.workflows.as_ref(), definitions: &self.definitions };
         let mut tx = Tx {
             conn,
             epoch: *epoch,
@@ -239,6 +271,8 @@ impl Writer {
             ready: *ready,
             draining: shared.draining(),
             watched: shared.notices.receiver_count() > 0,
+            first_timer: None,
+            letters: *letters,
         };
         let mut answers = Vec::with_capacity(requests.len());
         let mut batch = Batch { file, tx: &mut tx, runs };
@@ -252,10 +286,17 @@ impl Writer {
             answers.push(answer);
             result = result.and(outcome);
         }
-        result = result.and_then(|()| batch.due(delayed)).and_then(|()| batch.fill());
+        let mut next = *next_timer;
+        result = result
+            .and_then(|()| batch.due(delayed))
+            .and_then(|()| batch.timers(&mut next))
+            .and_then(|()| batch.letters(&postman))
+            .and_then(|()| batch.fill());
         if let Err(failed) = result.and_then(|()| batch.sql("COMMIT")) {
             return Err((failed, answers));
         }
+        *next_timer = next.into_iter().chain(tx.first_timer).min();
+        *letters = tx.letters;
         add(&shared.counters.commits, 1);
         add(&shared.counters.operations, (reports.len() + answers.len()) as u64);
         *ready = tx.ready;
@@ -266,13 +307,18 @@ impl Writer {
         let counters = &self.shared.counters;
         match effect {
             Effect::Launch(launch) => {
-                let abort = attempt::spawn(&self.shared, &launch);
-                self.running.insert(launch.task, Running { launch, abort });
+                let (abort, signs) = attempt::spawn(&self.shared, &launch);
+                self.running.insert(launch.task, Running { launch, abort, signs });
             }
             Effect::Ended(task) => drop(self.running.remove(&task)),
             Effect::Abort(task) => {
                 if let Some(running) = self.running.remove(&task) {
                     running.abort.abort();
+                }
+            }
+            Effect::Ask(task) => {
+                if let Some(running) = self.running.get(&task) {
+                    running.signs.ask_to_end();
                 }
             }
             Effect::Delay(at_ms, task) => drop(self.delayed.insert((at_ms, task))),
@@ -420,13 +466,21 @@ impl Batch<'_, '_> {
                 };
                 (Answer::Started(reply, answer), outcome)
             }
-            Request::Cancel { id, reason, reply } => {
+            Request::Prune { ended_before_ms, reply } => {
                 let (answer, outcome) = if alive {
-                    split(self.one(|tx, runs| ops::cancel(tx, runs, &id, &reason)))
+                    split(self.one(|tx, _| prune::prune(tx, ended_before_ms)))
                 } else {
                     (Err(EngineError::Stopping), Ok(()))
                 };
-                (Answer::Canceled(reply, answer), outcome)
+                (Answer::Pruned(reply, answer), outcome)
+            }
+            Request::Control { id, control, reply, .. } => {
+                let (answer, outcome) = if alive {
+                    split(self.one(|tx, runs| control::control(tx, runs, &id, &control)))
+                } else {
+                    (Err(EngineError::Stopping), Ok(()))
+                };
+                (Answer::Controlled(reply, answer), outcome)
             }
         }
     }
@@ -441,6 +495,57 @@ impl Batch<'_, '_> {
         for &(at_ms, task) in over {
             if let Err(error) = self.one(|tx, _| ops::due(tx, at_ms, task))? {
                 tracing::error!(task, %error, "a retry cannot be made ready");
+            }
+        }
+        Ok(())
+    }
+
+    /// Fires the timers whose time has come, and finds out when the next one is due.
+    fn timers(&mut self, next: &mut Option<u64>) -> Result<(), BatchFailed> {
+        if self.tx.draining || next.is_none_or(|at_ms| at_ms > self.tx.now_ms) {
+            return Ok(());
+        }
+        let due = match self.one(|tx, _| ops::due_timers(tx, limits::BATCH_OPS_MAX))? {
+            Ok(due) => due,
+            Err(error) => {
+                tracing::error!(%error, "the timers that are due cannot be read");
+                Vec::new()
+            }
+        };
+        for due in due {
+            if let Err(error) = self.one(|tx, runs| ops::timer_fired(tx, runs, &due))? {
+                tracing::error!(run = due.run, timer = due.timer, %error, "a timer cannot fire");
+                // It must not fire for ever into a run that cannot be read.
+                self.one(|tx, _| tx.stop_timer(due.run, &due.timer))?.ok();
+            }
+        }
+        let first = self.tx.conn.prepare_cached(ops::NEXT_TIMER);
+        let first = first.and_then(|mut first| first.query_row([], |row| row.get(0)).optional());
+        *next = first.map_err(|e| BatchFailed(self.file.error("read the journal", &e)))?;
+        Ok(())
+    }
+
+    /// Delivers what runs tell each other.
+    fn letters(&mut self, postman: &Postman<'_>) -> Result<(), BatchFailed> {
+        let mut taken = 0;
+        while !self.tx.draining && self.tx.letters > 0 && taken < limits::BATCH_OPS_MAX {
+            let next = match self.one(|tx, _| deliver::next_letters(tx, limits::BATCH_OPS_MAX))? {
+                Ok(next) => next,
+                Err(error) => {
+                    tracing::error!(%error, "the outbox cannot be read");
+                    break;
+                }
+            };
+            if next.is_empty() {
+                // The count was wrong; the table is right.
+                self.tx.letters = 0;
+            }
+            for posted in next {
+                taken += 1;
+                if let Err(error) = self.one(|tx, runs| postman.deliver(tx, runs, &posted))? {
+                    tracing::error!(letter = posted.id, %error, "what one run tells another cannot be delivered");
+                    self.one(|tx, _| deliver::remove(tx, &posted))?.ok();
+                }
             }
         }
         Ok(())

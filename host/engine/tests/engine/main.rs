@@ -1,12 +1,17 @@
 //! The embedded engine from outside: real plans, a scripted executor, real files, and processes that are killed.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails, also in its helpers")]
 
+mod children;
 mod common;
+mod control;
 mod crash;
 mod flow;
 mod load;
+mod retention;
 mod retry;
 mod run;
+mod signals;
 mod stop;
 mod storage;
 mod time;
+mod timeouts;

@@ -1,7 +1,6 @@
 //! A clock that a test holds: timers fire late when it jumps, and never early.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use compozy_engine::Clock;
@@ -11,32 +10,6 @@ use compozy_interpreter::{Failure, Status};
 use serde_json::json;
 
 use crate::common::*;
-
-const NOON: u64 = 1_800_000_000_000;
-
-/// Stands still until it is moved.
-struct HandClock(AtomicU64);
-
-impl HandClock {
-    fn new() -> Arc<Self> {
-        Arc::new(Self(AtomicU64::new(NOON)))
-    }
-
-    /// To this many milliseconds from noon.
-    fn set(&self, ms: i64) {
-        self.0.store(NOON.saturating_add_signed(ms), Ordering::SeqCst);
-    }
-
-    fn get(&self) -> i64 {
-        self.0.load(Ordering::SeqCst).cast_signed() - NOON.cast_signed()
-    }
-}
-
-impl Clock for HandClock {
-    fn now_ms(&self) -> u64 {
-        self.0.load(Ordering::SeqCst)
-    }
-}
 
 fn engine(folder: &std::path::Path, script: &Arc<Script>, clock: &Arc<HandClock>, concurrency: usize) -> LocalEngine {
     let opened = open_with(folder, script, |options| {
@@ -97,7 +70,9 @@ async fn a_clock_that_jumps_back_makes_timers_late_and_events_no_earlier() {
     clock.set(-3_600_000);
     // Other work goes on, with the time as it is now.
     let second = engine.start(request(&plan)).await.unwrap();
-    assert_eq!(within(waits(&engine, &second)).await, NOON - 3_600_000 + 1_000);
+    // The wait is longer by chance, by a fifth at most.
+    let due = within(waits(&engine, &second)).await - (NOON - 3_600_000);
+    assert!((1_000..=1_200).contains(&due), "{due}");
     assert_eq!(script.count(), 2);
     engine.cancel(&second, String::new()).await.unwrap();
     let canceled = ended(&engine, &second).await;

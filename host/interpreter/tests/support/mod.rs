@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use compozy_interpreter::{Command, Event, Failure, RunState, Status, TaskKey, TaskState, advance};
+use compozy_interpreter::{Command, Event, Failure, RunState, Signal, Status, TaskKey, TaskState, Timer, advance};
 use compozy_plan::plan::Plan;
 use serde_json::{Value, json};
 
@@ -18,12 +18,24 @@ pub(crate) struct Run<'p> {
     now_ms: u64,
     /// Scheduled, not answered and not cancelled, in the order of scheduling.
     pub(crate) open: Vec<TaskKey>,
+    /// Timers that run, in the order in which they were started.
+    pub(crate) timers: Vec<Timer>,
+    /// Every event that was sent, with what it was answered.
+    pub(crate) history: Vec<(Event, Vec<Command>)>,
 }
 
 impl<'p> Run<'p> {
     /// A run before its first event.
     pub(crate) fn new(plan: &'p Plan) -> Self {
-        Self { plan, state: RunState::new(), stored: RunState::new(), now_ms: 1_000, open: Vec::new() }
+        Self {
+            plan,
+            state: RunState::new(),
+            stored: RunState::new(),
+            now_ms: 1_000,
+            open: Vec::new(),
+            timers: Vec::new(),
+            history: Vec::new(),
+        }
     }
 
     /// The first event.
@@ -44,10 +56,48 @@ impl<'p> Run<'p> {
         self.send(&Event::TaskFailed { now_ms, task: task.clone(), failure })
     }
 
-    /// Somebody's wish to end.
+    /// Somebody's wish to end at once.
     pub(crate) fn cancel(&mut self, reason: &str) -> Vec<Command> {
+        self.cancel_within(0, reason)
+    }
+
+    /// Somebody's wish to end within a time.
+    pub(crate) fn cancel_within(&mut self, grace_ms: u64, reason: &str) -> Vec<Command> {
         let now_ms = self.tick();
-        self.send(&Event::CancelRequested { now_ms, reason: reason.to_owned() })
+        self.send(&Event::CancelRequested { now_ms, reason: reason.to_owned(), grace_ms })
+    }
+
+    /// A timer's time has come.
+    pub(crate) fn fire(&mut self, timer: &Timer) -> Vec<Command> {
+        let now_ms = self.tick();
+        self.send(&Event::TimerFired { now_ms, timer: timer.clone() })
+    }
+
+    /// Somebody says something.
+    pub(crate) fn signal(&mut self, name: &str, id: &str, payload: Value) -> Vec<Command> {
+        let now_ms = self.tick();
+        let signal = Signal { name: name.to_owned(), payload, id: id.to_owned(), source: "test".to_owned() };
+        self.send(&Event::SignalReceived { now_ms, signal })
+    }
+
+    pub(crate) fn pause(&mut self) -> Vec<Command> {
+        let now_ms = self.tick();
+        self.send(&Event::PauseRequested { now_ms, reason: "a look".to_owned() })
+    }
+
+    pub(crate) fn resume(&mut self) -> Vec<Command> {
+        let now_ms = self.tick();
+        self.send(&Event::ResumeRequested { now_ms })
+    }
+
+    pub(crate) fn retry(&mut self) -> Vec<Command> {
+        let now_ms = self.tick();
+        self.send(&Event::RetryRequested { now_ms })
+    }
+
+    pub(crate) fn reset(&mut self, task: &str) -> Vec<Command> {
+        let now_ms = self.tick();
+        self.send(&Event::ResetRequested { now_ms, task: TaskKey(task.to_owned()) })
     }
 
     fn tick(&mut self) -> u64 {
@@ -65,14 +115,17 @@ impl<'p> Run<'p> {
         let stored = serde_json::to_string(&self.stored).expect("a state is JSON");
         assert_eq!(text, stored, "a state that was stored becomes another");
         self.stored = serde_json::from_str(&text).expect("a state comes back from JSON");
+        assert_eq!(self.stored, self.state, "a state comes back from JSON as another");
         self.check(&before, event, &commands);
+        self.history.push((event.clone(), commands.clone()));
         commands
     }
 
     fn check(&mut self, before: &RunState, event: &Event, commands: &[Command]) {
         let state = &self.state;
         assert!(state.now_ms >= before.now_ms, "time went back");
-        if before.status.is_terminal() {
+        let rewinds = matches!(event, Event::RetryRequested { .. } | Event::ResetRequested { .. });
+        if before.status.is_terminal() && !rewinds {
             assert_eq!((state, commands), (before, [].as_slice()), "{event:?} changed a run that has ended");
         }
         if let Event::TaskCompleted { task, .. } | Event::TaskFailed { task, .. } = event {
@@ -81,9 +134,14 @@ impl<'p> Run<'p> {
             }
             self.open.retain(|open| open != task);
         }
+        if let Event::TimerFired { timer, .. } = event {
+            self.timers.retain(|open| open != timer);
+        }
         for command in commands {
             match command {
-                Command::ScheduleTask { task, .. } => {
+                Command::ScheduleTask { task, .. }
+                | Command::StartChild { task, .. }
+                | Command::SendSignal { task, .. } => {
                     assert!(state.tasks[task].is_scheduled(), "{task} was scheduled but does not run");
                     assert!(!before.tasks.contains_key(task), "{task} was scheduled before");
                     self.open.push(task.clone());
@@ -92,21 +150,52 @@ impl<'p> Run<'p> {
                     assert!(self.open.contains(task), "{task} was cancelled but does not run");
                     self.open.retain(|open| open != task);
                 }
+                Command::AskTaskToEnd { task, .. } => assert!(self.open.contains(task), "{task} does not run"),
+                Command::StartTimer { timer, fire_at_ms } => {
+                    assert!(*fire_at_ms >= state.now_ms, "{timer} is due before it begins");
+                    assert!(!self.timers.contains(timer), "{timer} runs already");
+                    self.timers.push(timer.clone());
+                }
+                Command::CancelTimer { timer } => {
+                    // One that was started and stopped by the same event is told in that order.
+                    assert!(self.timers.contains(timer), "{timer} does not run");
+                    self.timers.retain(|open| open != timer);
+                }
                 Command::Finish => assert!(state.status.is_terminal(), "finished while {:?}", state.status),
             }
         }
         self.check_end(before, commands);
         let scheduled: Vec<TaskKey> = self.state.scheduled().map(|(key, _)| key.clone()).collect();
         assert_eq!(scheduled, sorted_like(&self.state, &self.open), "the state forgot what is scheduled");
-        if self.state.status == Status::Running {
-            assert!(!scheduled.is_empty(), "the run waits for nothing");
+        assert_eq!(self.state.active, scheduled.len(), "the state counts what is scheduled");
+        if self.state.status.is_terminal() {
+            self.timers.clear();
+        }
+        let mut timers: Vec<String> = self.timers.iter().map(ToString::to_string).collect();
+        timers.sort_unstable();
+        assert_eq!(self.state.timers.keys().cloned().collect::<Vec<_>>(), timers, "the state forgot a timer");
+        for timer in &self.timers {
+            assert_eq!(timer.to_string().parse().as_ref(), Ok(timer), "a timer's text names it");
+        }
+        let waiting = self.state.tasks.iter().filter(|(_, task)| task.status == Status::Waiting);
+        let mut waits = self.state.waits.clone();
+        waits.sort_by_key(|key| self.state.tasks.get_index_of(key));
+        assert_eq!(waiting.map(|(key, _)| key.clone()).collect::<Vec<_>>(), waits, "the state forgot a wait");
+        match self.state.status {
+            Status::Running => assert!(!scheduled.is_empty(), "the run waits for nothing"),
+            Status::Waiting => {
+                assert!(scheduled.is_empty());
+                assert!(!waits.is_empty() || !self.timers.is_empty(), "the run waits for nothing");
+            }
+            _ => {}
         }
     }
 
     fn check_end(&self, before: &RunState, commands: &[Command]) {
         let state = &self.state;
         let ends = commands.iter().filter(|command| **command == Command::Finish).count();
-        let ended = state.status.is_terminal() && !before.status.is_terminal();
+        // A run that goes back may end again at once.
+        let ended = state.status.is_terminal() && (!before.status.is_terminal() || !commands.is_empty());
         assert_eq!(ends, usize::from(ended), "a run finishes exactly once");
         if ended {
             assert_eq!(commands.last(), Some(&Command::Finish), "nothing comes after the finish");

@@ -17,6 +17,7 @@ pub(crate) fn compile(yaml: &str) -> Result<Plan, serde_json::Error> {
         "env": file.take_or("env", json!({})),
         "tasks": tasks(file.take("tasks")),
         "outputs": file.take("outputs"),
+        "timeout_ms": file.take("timeout"),
     });
     file.finish();
     serde_json::from_value(plan)
@@ -38,6 +39,29 @@ fn task(file: Value) -> Value {
         Some("router") => json!({ "condition": file.take("condition"), "routes": file.take("routes") }),
         Some("aggregate") => json!({}),
         Some("composite") => json!({ "tasks": tasks(file.take("tasks")) }),
+        Some("parallel") => json!({
+            "tasks": tasks(file.take("tasks")),
+            "parallel": file.take_or("parallel", json!(100)),
+            "strategy": file.take_or("strategy", json!("wait_all")),
+        }),
+        Some("wait") => json!({
+            "name": file.take("wait_for"),
+            "schema": file.take("schema"),
+            "condition": file.take("condition"),
+            "timeout": file.take("wait_timeout"),
+            "on_timeout": file.take("on_timeout"),
+            "processor": match file.take("processor") { Value::Null => Value::Null, processor => task(processor) },
+        }),
+        Some("signal") => {
+            json!({ "name": file.take("signal"), "to": file.take("to"), "payload": file.take("payload") })
+        }
+        Some("memory") => json!({
+            "operation": file.take("operation"), "memory": "chat", "key": file.take("key"),
+            "payload": file.take("payload"), "options": {},
+        }),
+        Some("workflow") => json!({
+            "workflow": file.take("workflow"), "parent_close": file.take_or("parent_close", json!("cancel")),
+        }),
         Some("collection") => json!({
             "items": file.take("items"),
             "filter": file.take("filter"),
@@ -61,6 +85,9 @@ fn task(file: Value) -> Value {
         "on_error": file.take("on_error"),
         "is_final": file.take_or("final", json!(false)),
         "policy": TaskPolicy::default(),
+        "condition": file.take("condition"),
+        "sleep_ms": file.take("sleep"),
+        "timeout_ms": file.take("timeout"),
     });
     file.finish();
     task

@@ -13,8 +13,7 @@ pub(super) const ROOTS: [&str; 10] =
     ["workflow", "task", "tasks", "input", "with", "item", "index", "parent", "env", "project"];
 
 /// What the full format has beside it.
-const ROOTS_UNSUPPORTED: [&str; 9] =
-    ["current", "trigger", "tools", "agents", "state", "payload", "headers", "query", "signal"];
+const ROOTS_UNSUPPORTED: [&str; 8] = ["current", "trigger", "tools", "agents", "state", "payload", "headers", "query"];
 
 impl Builder<'_> {
     /// Reads a list of tasks and checks that they fit together. `what` owns the list.
@@ -28,7 +27,7 @@ impl Builder<'_> {
         }
         // What was lifted out of routes follows; the last task of the file must not fall into it.
         if !lifted.is_empty()
-            && around.place == Place::Workflow
+            && around.place != Place::Alone
             && let Some(last) = entries.last_mut()
             && !goes_elsewhere(&last.task)
         {
@@ -36,7 +35,8 @@ impl Builder<'_> {
         }
         entries.append(&mut lifted);
         self.ids_and_targets(&entries, what);
-        if !self.problems.has_errors() {
+        // Tasks that stand alone all begin by themselves.
+        if !self.problems.has_errors() && around.place != Place::Alone {
             self.reachability(&entries);
         }
         entries.into_iter().map(|entry| entry.task).collect()
@@ -127,6 +127,17 @@ impl Builder<'_> {
         let root = used.path[0].as_str();
         let what = &used.what;
         if used.variables.iter().any(|variable| variable == root) {
+            return;
+        }
+        if matches!(root, "signal" | "processor") {
+            self.problems
+                .error(
+                    used.at,
+                    "PLAN_UNKNOWN_VARIABLE",
+                    format!("{what}: `{root}` exists only in the `condition` and the `processor` of a wait"),
+                )
+                .value(root)
+                .help("read the wait's output instead: `tasks.<id>.output.signal.payload`");
             return;
         }
         if matches!(root, "item" | "index") {

@@ -1,11 +1,11 @@
-//! Tasks that lead to other tasks: router, collection and composite.
+//! Tasks that lead to other tasks: router, parallel, collection and composite.
 
 use indexmap::IndexMap;
 
 use super::task::Entry;
 use super::{Around, Builder, Place};
 use crate::limits::{COLLECTION_PARALLEL_DEFAULT, COLLECTION_PARALLEL_MAX, ID_CHARS_MAX};
-use crate::plan::{Collection, Strategy, TaskKind};
+use crate::plan::{Collection, Parallel, Strategy, TaskKind};
 use crate::reader::{Fields, wrong_type};
 use crate::suggest::cut;
 use crate::yaml::{Data, Node};
@@ -27,14 +27,14 @@ impl Builder<'_> {
                 .help("write a CEL expression whose value is one of the routes: `condition: input.kind`");
             None
         };
-        if around.place != Place::Workflow {
+        if around.place == Place::Alone {
             self.problems
                 .error(
                     fields.at,
-                    "PLAN_UNSUPPORTED",
-                    format!("{what}: a router inside another task is not yet supported"),
+                    "PLAN_CONTRADICTION",
+                    format!("{what} stands alone, so there is no list with tasks that its routes could lead to"),
                 )
-                .help("put the router into the workflow's own list of tasks");
+                .help("make the task around it a composite with the router and its routes in it");
         }
         if entry.task.on_success.is_some() || entry.task.is_final {
             self.problems
@@ -103,7 +103,7 @@ impl Builder<'_> {
             self.problems
                 .error(
                     node.at,
-                    "PLAN_UNSUPPORTED",
+                    "PLAN_CONTRADICTION",
                     format!("{what}: a composite has no `strategy`: it stops at the first task that fails"),
                 )
                 .help("remove it");
@@ -121,6 +121,26 @@ impl Builder<'_> {
         Some(TaskKind::Composite { tasks })
     }
 
+    pub(super) fn parallel_task(&mut self, fields: &mut Fields<'_>, inside: &Around) -> Option<TaskKind> {
+        let what = fields.what.clone();
+        let there = fields.has("tasks");
+        let nodes = fields.list("tasks", self.problems);
+        let workers = fields.integer("max_workers", 1, u64::from(u32::MAX), self.problems);
+        let strategy = self.strategy(fields);
+        if !there || nodes.is_some_and(|(nodes, _)| nodes.is_empty()) {
+            self.problems
+                .error(fields.at, "PLAN_MISSING_KEY", format!("{what} is parallel and has no `tasks`"))
+                .help("add at least one task under its `tasks`");
+            return None;
+        }
+        let inside = Around { place: Place::Alone, ..inside.clone() };
+        let tasks = self.list(nodes?.0, &inside, &what);
+        let parallel = workers
+            .and_then(|(count, _)| u32::try_from(count).ok())
+            .map_or(COLLECTION_PARALLEL_MAX, |count| count.min(COLLECTION_PARALLEL_MAX));
+        Some(TaskKind::Parallel(Box::new(Parallel { tasks, parallel, strategy })))
+    }
+
     pub(super) fn collection(&mut self, fields: &mut Fields<'_>, inside: &Around) -> Option<TaskKind> {
         let what = fields.what.clone();
         let outside = inside.clone();
@@ -133,7 +153,7 @@ impl Builder<'_> {
                 format!("{what}: `item_var` and `index_var` are both `{item_var}`"),
             );
         }
-        let mut inside = Around { place: Place::Collection, ..inside.clone() };
+        let mut inside = Around { place: Place::Alone, ..inside.clone() };
         inside.variables.extend([item_var.clone(), index_var.clone(), "item".to_owned(), "index".to_owned()]);
         let items = if let Some(node) = fields.take("items") {
             match &node.data {
@@ -207,18 +227,9 @@ impl Builder<'_> {
 
     fn strategy(&mut self, fields: &mut Fields<'_>) -> Strategy {
         match fields.word("strategy", &["wait_all", "best_effort", "fail_fast", "race"], self.problems) {
-            Some((name @ ("fail_fast" | "race"), node)) => {
-                self.problems
-                    .error(
-                        node.at,
-                        "PLAN_UNSUPPORTED",
-                        format!("{}: the strategy `{name}` is not yet supported", fields.what),
-                    )
-                    .value(name)
-                    .help("use `wait_all` or `best_effort`");
-                Strategy::WaitAll
-            }
             Some(("best_effort", _)) => Strategy::BestEffort,
+            Some(("fail_fast", _)) => Strategy::FailFast,
+            Some(("race", _)) => Strategy::Race,
             _ => Strategy::WaitAll,
         }
     }

@@ -2,6 +2,7 @@
 
 mod check;
 mod kinds;
+mod outside;
 mod task;
 
 use std::collections::BTreeSet;
@@ -34,7 +35,6 @@ const UNSUPPORTED: &[(&str, &str)] = &[
     ("knowledge_bases", "remove it"),
     ("knowledge", "remove it"),
     ("memories", "remove it"),
-    ("triggers", "start the workflow over the HTTP interface"),
     ("schedule", "start the workflow over the HTTP interface"),
 ];
 
@@ -48,13 +48,15 @@ fn workflow(root: &Node, project: &Project, catalog: Option<&Catalog>, problems:
     let schemas = shared::schemas(&mut fields, problems);
     let mut env = project.env.clone();
     let mut policy = project.policy.clone();
-    let mut input = None;
+    let (mut input, mut timeout_ms) = (None, None);
     if let Some(mut config) = fields.fields("config", problems) {
         policy = policy::layer(&mut config, problems).over(&policy);
         input = shared::schema(&mut config, "input", &[&schemas, &project.schemas], problems);
         env.extend(shared::env(&mut config, problems));
+        timeout_ms = policy::duration(&mut config, "workflow_timeout", problems).map(|(ms, _)| ms);
         config.finish(problems);
     }
+    let triggers = outside::triggers(&mut fields, &[&schemas, &project.schemas], problems);
     let mut tools = project.tools.clone();
     tools.extend(shared::tools(&mut fields, problems));
     let task_nodes = fields.list("tasks", problems);
@@ -104,6 +106,8 @@ fn workflow(root: &Node, project: &Project, catalog: Option<&Catalog>, problems:
         env,
         tasks,
         outputs,
+        timeout_ms,
+        triggers,
     })
 }
 
@@ -123,8 +127,8 @@ enum Place {
     #[default]
     Workflow,
     Composite,
-    /// The one task of a collection.
-    Collection,
+    /// No list: the task of a collection, of a parallel, or the processor of a wait.
+    Alone,
 }
 
 /// A path that a template or condition reads, to be checked when all tasks are known.

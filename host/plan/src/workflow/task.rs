@@ -21,18 +21,9 @@ pub(super) struct Entry {
     pub(super) targets: Vec<(String, Position, &'static str)>,
 }
 
-/// Types of task, and whether this version runs them.
-const TYPES: [(&str, bool); 9] = [
-    ("basic", true),
-    ("router", true),
-    ("collection", true),
-    ("aggregate", true),
-    ("composite", true),
-    ("parallel", false),
-    ("signal", false),
-    ("wait", false),
-    ("memory", false),
-];
+/// Types of task, as a file spells them.
+const TYPES: [&str; 9] =
+    ["basic", "router", "parallel", "collection", "aggregate", "composite", "signal", "wait", "memory"];
 
 const UNSUPPORTED: &[(&str, &str)] = &[
     ("agent", "this version runs tools only: name one with `tool`"),
@@ -41,10 +32,9 @@ const UNSUPPORTED: &[(&str, &str)] = &[
     ("knowledge", "remove it"),
     ("attachments", "remove it"),
     ("memory", "remove it"),
-    ("sleep", "remove it"),
     ("env", "write values under `config.env` of the workflow"),
-    ("heartbeat_timeout", "use `timeout`"),
-    ("schedule_to_start_timeout", "use `timeout`"),
+    ("heartbeat_timeout", "write it under `config` of the task"),
+    ("schedule_to_start_timeout", "write it under `config` of the task"),
 ];
 
 impl Builder<'_> {
@@ -70,29 +60,39 @@ impl Builder<'_> {
         let mut entry = Entry { task: placeholder(&id), at, targets: Vec::new() };
         self.common(&mut fields, around, &mut entry);
         entry.task.with = self.part(&mut fields, "with", around);
+        let is_child = kind_name == "basic" && fields.has("workflow");
         let mut layer = PolicyLayer::default();
-        if kind_name == "basic" {
-            layer = self.policy_keys(&mut fields);
-        } else {
-            fields.unsupported(&policy_of(kind_name), self.problems);
+        match kind_name {
+            "memory" => layer = self.policy_keys(&mut fields),
+            "basic" if !is_child => layer = self.policy_keys(&mut fields),
+            // A wait reads its own timeout, which may be a template.
+            "wait" => fields.unsupported(&policy_of(kind_name)[1..], self.problems),
+            "basic" | "parallel" | "collection" | "composite" => {
+                entry.task.timeout_ms = duration(&mut fields, "timeout", self.problems).map(|(ms, _)| ms);
+                fields.unsupported(&policy_of(kind_name)[1..], self.problems);
+            }
+            _ => fields.unsupported(&policy_of(kind_name), self.problems),
+        }
+        if !matches!(kind_name, "router" | "wait") {
+            let what = format!("`condition` of {}", fields.what);
+            entry.task.condition = fields.take("condition").and_then(|node| self.condition(node, &what, around));
         }
         let kind = match kind_name {
+            "basic" if is_child => self.child_workflow(&mut fields),
             "basic" => self.basic(&mut fields, &mut layer),
             "router" => self.router(&mut fields, around, &mut entry, lifted),
+            "parallel" => self.parallel_task(&mut fields, &inside),
             "collection" => self.collection(&mut fields, &inside),
             "composite" => self.composite(&mut fields, &inside),
+            "signal" => self.signal(&mut fields, around),
+            "wait" => self.wait(&mut fields, around, &inside, &mut entry),
+            "memory" => self.memory(&mut fields, around),
             _ => Some(self.aggregate(&fields, &entry)),
         };
         if let Some(kind) = kind {
             entry.task.kind = kind;
         }
         entry.task.policy = layer.over(&self.policy).resolve(&fields.what, self.problems);
-        if kind_name != "router" {
-            fields.unsupported(
-                &[("condition", "a condition belongs to a router: `type: router` with `routes`")],
-                self.problems,
-            );
-        }
         if kind_name != "basic" {
             fields.unsupported(
                 &[("action", "only a basic task has an action"), ("tool", "only a basic task has a tool")],
@@ -142,33 +142,17 @@ impl Builder<'_> {
         true
     }
 
-    /// The type. `None`, and a problem, for those that this version does not run.
+    /// The type. `None`, and a problem, for one that does not exist.
     fn kind_name(&mut self, fields: &mut Fields<'_>) -> Option<&'static str> {
         let Some((name, node)) = fields.text("type", self.problems) else { return Some("basic") };
-        match TYPES.iter().find(|(known, _)| *known == name) {
-            Some((known, true)) => Some(known),
-            Some((known, false)) => {
-                let help = match *known {
-                    "parallel" => "use a collection, or a composite for one after the other",
-                    _ => "this version runs basic, router, collection, aggregate and composite",
-                };
-                let message = format!("{}: the task type `{known}` is not yet supported", fields.what);
-                self.problems.error(node.at, "PLAN_UNSUPPORTED", message).value(known).help(help);
-                None
-            }
-            None => {
-                let names: Vec<&str> = TYPES.iter().filter(|(_, runs)| *runs).map(|(name, _)| *name).collect();
-                self.problems
-                    .error(
-                        node.at,
-                        "PLAN_UNKNOWN_VALUE",
-                        format!("{}: there is no task type `{}`", fields.what, cut(name)),
-                    )
-                    .value(name)
-                    .help(hint(name, "types", &names));
-                None
-            }
+        let found = TYPES.iter().copied().find(|known| *known == name);
+        if found.is_none() {
+            self.problems
+                .error(node.at, "PLAN_UNKNOWN_VALUE", format!("{}: there is no task type `{}`", fields.what, cut(name)))
+                .value(name)
+                .help(hint(name, "types", &TYPES));
         }
+        found
     }
 
     fn part(
@@ -195,17 +179,18 @@ impl Builder<'_> {
         entry.task.outputs = self.part(fields, "outputs", around);
         entry.task.on_success = self.transition(fields, "on_success", around, entry);
         entry.task.on_error = self.transition(fields, "on_error", around, entry);
+        entry.task.sleep_ms = duration(fields, "sleep", self.problems).map(|(ms, _)| ms);
         let final_at = fields.take("final").map(|node| node.at);
         entry.task.is_final = fields.boolean("final", self.problems).unwrap_or(false);
         let Some(at) = final_at.filter(|_| entry.task.is_final) else { return };
-        if around.place != Place::Workflow {
+        if around.place == Place::Alone {
             self.problems
                 .error(
                     at,
-                    "PLAN_UNSUPPORTED",
-                    format!("`final` of {} is not yet supported inside another task", fields.what),
+                    "PLAN_CONTRADICTION",
+                    format!("{} stands alone, so there is no list that `final` could end", fields.what),
                 )
-                .help("write `final: true` at the outer task");
+                .help("write `final: true` at the outer task, or make the task a composite");
         } else if entry.task.on_success.as_ref().is_some_and(|to| to.next.is_some()) {
             self.problems
                 .error(at, "PLAN_CONTRADICTION", format!("{} is final and goes on to `on_success.next`", fields.what))
@@ -225,16 +210,17 @@ impl Builder<'_> {
         let next = to.text("next", self.problems).map(|(next, node)| (next.to_owned(), node.at));
         let with = self.part(&mut to, "with", around);
         if let Some((next, at)) = &next {
-            if around.place == Place::Collection {
+            if around.place == Place::Alone {
                 self.problems
                     .error(
                         *at,
                         "PLAN_UNSUPPORTED",
                         format!(
-                            "`{name}.next` of {outer}: the task of a collection stands alone and cannot go to another"
+                            "`{name}.next` of {outer}: a task of a collection, of a parallel or of a wait stands alone and cannot go \
+                             to another"
                         ),
                     )
-                    .help("go on from the collection, or make its task a composite");
+                    .help("go on from the task around it, or make it a composite");
             } else {
                 entry.targets.push((next.clone(), *at, name));
             }
@@ -274,9 +260,9 @@ impl Builder<'_> {
         let Some(node) = fields.take("tool") else {
             // Whoever wrote an agent is told about that, and not about the tool.
             if !fields.has("agent") && !fields.has("prompt") && !fields.has("model_config") {
-                self.problems
-                    .error(fields.at, "PLAN_MISSING_KEY", format!("{what} has no `tool`"))
-                    .help("name one of the workflow's `tools`: `tool: my-tool`");
+                self.problems.error(fields.at, "PLAN_MISSING_KEY", format!("{what} has no `tool`")).help(
+                    "name one of the workflow's `tools`: `tool: my-tool`, or a workflow: `workflow: my-workflow`",
+                );
             }
             return None;
         };
@@ -372,7 +358,9 @@ impl Builder<'_> {
 fn policy_of(kind: &str) -> [(&'static str, &'static str); 4] {
     let reason = match kind {
         "collection" => "write it at the collection's `task`",
-        "composite" => "write it at the composite's `tasks`",
+        "composite" | "parallel" => "write it at its `tasks`",
+        "basic" => "write it in the workflow that the task runs",
+        "wait" => "a wait makes no attempts; write its `timeout`",
         _ => "a task of this type calls nothing that could take long or fail for a while; remove it",
     };
     [("timeout", reason), ("retries", reason), ("retry_policy", reason), ("config", reason)]
@@ -391,5 +379,8 @@ fn placeholder(id: &str) -> Task {
         on_error: None,
         is_final: false,
         policy: TaskPolicy::default(),
+        condition: None,
+        sleep_ms: None,
+        timeout_ms: None,
     }
 }

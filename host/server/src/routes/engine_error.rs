@@ -49,18 +49,24 @@ fn code_of(error: &EngineError) -> Code {
         EngineError::Stopping => Code::Stopping,
         EngineError::ExecutionNotFound { .. } => Code::ExecutionNotFound,
         EngineError::JournalCorrupt { .. } => Code::JournalCorrupt,
-        // What an engine adds later finds its status by its kind.
-        other => match other.kind() {
+        // Else the code says it, and what an engine adds later finds its status by its kind.
+        other => by_text(other).unwrap_or_else(|| match other.kind() {
             ErrorKind::InvalidRequest => Code::InvalidRequest,
             ErrorKind::TooLarge => Code::PayloadTooLarge,
             ErrorKind::NotFound => Code::ExecutionNotFound,
-            ErrorKind::Conflict => Code::IdempotencyKeyReused,
+            ErrorKind::Conflict => Code::Conflict,
             ErrorKind::Busy => Code::QueueFull,
             ErrorKind::Unavailable => Code::StorageUnavailable,
             ErrorKind::NotSupported => Code::NotSupported,
             _ => Code::Internal,
-        },
+        }),
     }
+}
+
+/// The code of the same text, unless the engine's error is nothing that a client can do something about.
+fn by_text(error: &EngineError) -> Option<Code> {
+    let hidden = matches!(error.kind(), ErrorKind::Operator | ErrorKind::Internal);
+    Code::ALL.iter().copied().find(|code| !hidden && code.text() == error.code())
 }
 
 #[cfg(test)]
@@ -69,6 +75,7 @@ mod tests {
 
     use compozy_engine::Violation;
     use compozy_engine::port::ExecutionId;
+    use compozy_interpreter::{RewindRefused, SignalRefused};
 
     use super::*;
 
@@ -93,6 +100,22 @@ mod tests {
             EngineError::StorageUnavailable { folder: "/d".into(), action: "write", reason: "disk full".into() },
             EngineError::JournalCorrupt { path: "/d".into(), reason: "r".into() },
             EngineError::NotSupported { engine: "e", operation: "o" },
+            EngineError::SignalRefused { id: ExecutionId("x".into()), reason: SignalRefused::Over },
+            EngineError::SignalRefused {
+                id: ExecutionId("x".into()),
+                reason: SignalRefused::Unknown { name: "go".into(), known: "nothing".into() },
+            },
+            EngineError::SignalRefused {
+                id: ExecutionId("x".into()),
+                reason: SignalRefused::Invalid { name: "go".into(), violations: vec![] },
+            },
+            EngineError::SignalRefused { id: ExecutionId("x".into()), reason: SignalRefused::TooMany { allowed: 1 } },
+            EngineError::RewindRefused { id: ExecutionId("x".into()), reason: RewindRefused::NothingBegun },
+            EngineError::RewindRefused {
+                id: ExecutionId("x".into()),
+                reason: RewindRefused::NotFailed { status: "RUNNING" },
+            },
+            EngineError::ExecutionEnded { id: ExecutionId("x".into()), status: "FAILED", operation: "pause" },
             EngineError::Internal("secret".into()),
         ] {
             let problem = problem_of(&error);

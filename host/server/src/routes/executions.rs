@@ -8,7 +8,8 @@ use axum::http::{HeaderMap, Request, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use compozy_engine::EngineError;
 use compozy_engine::limits::LIST_MAX;
-use compozy_engine::port::{ExecutionId, StartRequest};
+use compozy_engine::port::{ExecutionId, Filter, StartRequest};
+use compozy_interpreter::Status;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -75,9 +76,14 @@ pub(super) async fn journal(
 pub(super) struct ListQuery {
     limit: Option<usize>,
     before: Option<String>,
+    status: Option<Status>,
+    workflow: Option<String>,
+    started_from_ms: Option<u64>,
+    started_before_ms: Option<u64>,
 }
 
-/// `GET /api/v0/executions?limit=&before=`: the newest first; `next` is the `before` of the next page.
+/// `GET /api/v0/executions?limit=&before=&status=&workflow=&started_from_ms=&started_before_ms=`: the newest first;
+/// `next` is the `before` of the next page. Times are in milliseconds since 1970.
 pub(super) async fn list(
     State(state): State<AppState>,
     query: Result<Query<ListQuery>, QueryRejection>,
@@ -89,7 +95,13 @@ pub(super) async fn list(
         return Err(Problem::new(Code::InvalidRequest, detail));
     }
     let before = query.before.map(ExecutionId);
-    let found = state.engine.list(limit, before.as_ref()).await.map_err(|error| problem_of(&error))?;
+    let filter = Filter {
+        status: query.status,
+        workflow: query.workflow,
+        started_from_ms: query.started_from_ms,
+        started_before_ms: query.started_before_ms,
+    };
+    let found = state.engine.search(&filter, limit, before.as_ref()).await.map_err(|error| problem_of(&error))?;
     let next = (found.len() == limit).then(|| found.last().map(|last| last.id.clone())).flatten();
     let executions: Vec<_> = found.iter().map(view::summary).collect();
     Ok(Json(json!({ "executions": executions, "next": next })))
@@ -99,7 +111,7 @@ fn no_execution(id: &ExecutionId) -> Problem {
     Problem::new(Code::ExecutionNotFound, format!("there is no execution `{id}` in this host's journal"))
 }
 
-fn path_text(path: Result<Path<String>, PathRejection>) -> Result<String, Problem> {
+pub(super) fn path_text(path: Result<Path<String>, PathRejection>) -> Result<String, Problem> {
     let invalid = |rejection: PathRejection| Problem::new(Code::InvalidRequest, rejection.body_text());
     path.map(|Path(text)| text).map_err(invalid)
 }
@@ -123,7 +135,7 @@ fn input_of(body: Option<Value>) -> Result<Value, Problem> {
     Ok(input)
 }
 
-fn kind_of(value: &Value) -> &'static str {
+pub(super) fn kind_of(value: &Value) -> &'static str {
     match value {
         Value::Null => "null",
         Value::Bool(_) => "a boolean",
@@ -135,7 +147,7 @@ fn kind_of(value: &Value) -> &'static str {
 }
 
 /// `Idempotency-Key`, or `X-Idempotency-Key` as older clients spell it. Its length is the engine's to check.
-fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, Problem> {
+pub(super) fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, Problem> {
     let mut found: Option<&str> = None;
     for name in ["idempotency-key", "x-idempotency-key"] {
         for value in headers.get_all(name) {

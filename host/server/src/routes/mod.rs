@@ -1,5 +1,6 @@
 //! The table of routes.
 
+mod control;
 mod engine_error;
 mod executions;
 mod health;
@@ -24,8 +25,17 @@ pub fn router(state: AppState) -> Router {
         .route("/api/v0/workflows", get(workflows::list))
         .route("/api/v0/workflows/{id}/executions", post(executions::start))
         .route("/api/v0/executions", get(executions::list))
+        .route("/api/v0/executions/prune", post(control::prune))
         .route("/api/v0/executions/{id}", get(executions::show))
         .route("/api/v0/executions/{id}/journal", get(executions::journal))
+        .route("/api/v0/executions/{id}/verify", get(control::verify))
+        .route("/api/v0/executions/{id}/signals", post(control::signal))
+        .route("/api/v0/executions/{id}/pause", post(control::pause))
+        .route("/api/v0/executions/{id}/resume", post(control::resume))
+        .route("/api/v0/executions/{id}/cancel", post(control::cancel))
+        .route("/api/v0/executions/{id}/terminate", post(control::terminate))
+        .route("/api/v0/executions/{id}/retry", post(control::retry))
+        .route("/api/v0/executions/{id}/reset", post(control::reset))
         .layer(from_fn_with_state(bounds, bound));
     // Whoever watches the host must get an answer when it is busy, so these are outside of the bounds.
     let watch = Router::new()

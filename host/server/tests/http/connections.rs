@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::support::state;
 use compozy_server::limits::Limits;
-use compozy_server::{Lifecycle, router, serve};
+use compozy_server::{Lifecycle, client, router, serve};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::oneshot;
@@ -49,6 +49,19 @@ async fn rest(stream: &mut TcpStream) -> String {
     // A reset after the answer is an end as well.
     let _ = tokio::time::timeout(LONG, stream.read_to_end(&mut text)).await.expect("the server closes in time");
     String::from_utf8_lossy(&text).into_owned()
+}
+
+#[tokio::test]
+async fn the_command_line_s_client_gets_results_and_problems() {
+    let server = Server::start(Limits::default()).await;
+    let address = server.address.to_string();
+    let body = serde_json::json!({ "reason": "a look" });
+    let done = client::post(&address, "/api/v0/executions/exec-1/pause", &body).await.expect("an answer");
+    assert_eq!((done.status, &done.body["operation"]), (200, &"pause".into()));
+    let path = format!("/api/v0/executions/{}/retry", client::path_part("no/pe"));
+    let problem = client::post(&address, &path, &serde_json::json!({})).await.expect("an answer");
+    assert_eq!((problem.status, &problem.body["code"]), (404, &"EXECUTION_NOT_FOUND".into()));
+    drop(server);
 }
 
 #[tokio::test]

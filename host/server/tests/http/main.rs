@@ -2,4 +2,5 @@
 
 mod api;
 mod connections;
+mod control;
 mod support;

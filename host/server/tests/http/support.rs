@@ -5,10 +5,10 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use compozy_engine::port::{
-    Engine, EngineHealth, Execution, ExecutionId, JournalRecord, Notice, StartRequest, TaskRecord,
+    Control, Engine, EngineHealth, Execution, ExecutionId, JournalRecord, Notice, StartRequest, TaskRecord,
 };
 use compozy_engine::{EngineError, Violation};
-use compozy_interpreter::{RunState, Status, TaskKey, TaskState};
+use compozy_interpreter::{RunState, SignalRefused, Status, TaskKey, TaskState};
 use compozy_plan::plan::{PLAN_FORMAT, Plan, ProjectInfo};
 use compozy_server::limits::Limits;
 use compozy_server::{AppState, HostHealth, HostInfo, Lifecycle};
@@ -18,9 +18,13 @@ use tokio::sync::broadcast;
 #[derive(Default)]
 pub(crate) struct FakeEngine {
     started: Mutex<Vec<StartRequest>>,
+    controls: Mutex<Vec<Control>>,
 }
 
 impl FakeEngine {
+    pub(crate) fn controls(&self) -> Vec<Control> {
+        self.controls.lock().expect("no test panics while it holds the lock").clone()
+    }
     pub(crate) fn starts(&self) -> usize {
         self.started.lock().expect("no test panics while it holds the lock").len()
     }
@@ -80,6 +84,29 @@ impl Engine for FakeEngine {
         Ok(vec![JournalRecord { seq: 1, at_ms: 0, event: json!({ "kind": "started" }) }])
     }
 
+    async fn control(&self, id: &ExecutionId, control: Control) -> Result<(), EngineError> {
+        if id.0 != "exec-1" {
+            return Err(EngineError::ExecutionNotFound { id: id.clone() });
+        }
+        match &control {
+            Control::Resume => {
+                let status = "FAILED";
+                return Err(EngineError::ExecutionEnded { id: id.clone(), status, operation: control.name() });
+            }
+            Control::Signal(signal) if signal.name == "stop" => {
+                let reason = SignalRefused::Unknown { name: "stop".into(), known: "`go`".into() };
+                return Err(EngineError::SignalRefused { id: id.clone(), reason });
+            }
+            _ => {}
+        }
+        self.controls.lock().expect("no test panics while it holds the lock").push(control);
+        Ok(())
+    }
+
+    async fn verify(&self, id: &ExecutionId) -> Result<Option<String>, EngineError> {
+        Ok((id.0 != "exec-1").then(|| "task `a` differs after 3 events".to_owned()))
+    }
+
     async fn wait(&self, id: &ExecutionId) -> Result<Execution, EngineError> {
         Ok(execution(id))
     }
@@ -127,6 +154,8 @@ fn execution(id: &ExecutionId) -> Execution {
         state,
         attempts: [("ask".to_owned(), record)].into_iter().collect(),
         events: 3,
+        parent: None,
+        children: indexmap::IndexMap::new(),
     }
 }
 
@@ -154,6 +183,8 @@ fn plan(id: &str) -> Arc<Plan> {
         env: indexmap::IndexMap::new(),
         tasks: vec![],
         outputs: None,
+        timeout_ms: None,
+        triggers: vec![],
     })
 }
 

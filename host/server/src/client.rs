@@ -1,0 +1,117 @@
+//! A client of this host's own API, for the command line: one request, one answer, one connection.
+
+use std::time::Duration;
+
+use serde_json::Value;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+/// How long a request may take in all.
+const REQUEST_MAX: Duration = Duration::from_secs(30);
+/// An answer, in bytes.
+const ANSWER_BYTES_MAX: u64 = 64 * 1024 * 1024;
+
+/// Why there is no answer.
+#[derive(Debug)]
+pub enum ClientError {
+    /// Nobody listens there.
+    Unreachable(std::io::Error),
+    /// The answer did not come in time.
+    TimedOut,
+    /// What came is no answer of this API.
+    NotUnderstood(String),
+}
+
+impl std::fmt::Display for ClientError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Unreachable(error) => write!(f, "{error}"),
+            Self::TimedOut => write!(f, "no answer within {} s", REQUEST_MAX.as_secs()),
+            Self::NotUnderstood(reason) => write!(f, "the answer cannot be understood: {reason}"),
+        }
+    }
+}
+
+/// What a host answered.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Answer {
+    /// The HTTP status.
+    pub status: u16,
+    /// The document: a result, or a problem.
+    pub body: Value,
+}
+
+/// Posts a document to the host at `address` (`127.0.0.1:5001`).
+pub async fn post(address: &str, path: &str, body: &Value) -> Result<Answer, ClientError> {
+    let exchange = exchange(address, path, body);
+    let bytes = tokio::time::timeout(REQUEST_MAX, exchange).await.map_err(|_elapsed| ClientError::TimedOut)??;
+    understand(&bytes)
+}
+
+async fn exchange(address: &str, path: &str, body: &Value) -> Result<Vec<u8>, ClientError> {
+    let mut stream = TcpStream::connect(address).await.map_err(ClientError::Unreachable)?;
+    let body = body.to_string();
+    // Version 1.0: the answer then comes in one piece and ends with the connection.
+    let head = format!(
+        "POST {path} HTTP/1.0\r\nHost: {address}\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n",
+        body.len()
+    );
+    let mut request = head.into_bytes();
+    request.extend_from_slice(body.as_bytes());
+    stream.write_all(&request).await.map_err(ClientError::Unreachable)?;
+    let mut bytes = Vec::new();
+    stream.take(ANSWER_BYTES_MAX).read_to_end(&mut bytes).await.map_err(ClientError::Unreachable)?;
+    Ok(bytes)
+}
+
+fn understand(bytes: &[u8]) -> Result<Answer, ClientError> {
+    let not_understood = |reason: &str| ClientError::NotUnderstood(reason.to_owned());
+    let end = bytes
+        .windows(4)
+        .position(|window| window == b"\r\n\r\n")
+        .ok_or_else(|| not_understood("it has no end of its head"))?;
+    let head = String::from_utf8_lossy(&bytes[..end]);
+    let status = head.split(' ').nth(1).and_then(|status| status.parse().ok());
+    let status = status.ok_or_else(|| not_understood("it has no status"))?;
+    let body =
+        serde_json::from_slice(&bytes[end + 4..]).map_err(|error| ClientError::NotUnderstood(error.to_string()))?;
+    Ok(Answer { status, body })
+}
+
+/// A part of a path, so that whatever is in it stays in it.
+pub fn path_part(text: &str) -> String {
+    let mut part = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        if byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.' | b'~') {
+            part.push(char::from(byte));
+        } else {
+            part.push('%');
+            for digit in [byte >> 4, byte & 15] {
+                part.push(char::from_digit(u32::from(digit), 16).unwrap_or('0').to_ascii_uppercase());
+            }
+        }
+    }
+    part
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn answers_are_understood_or_not() {
+        let answer = understand(b"HTTP/1.0 404 Not Found\r\nx: y\r\n\r\n{\"code\":\"X\"}").expect("an answer");
+        assert_eq!(answer, Answer { status: 404, body: json!({ "code": "X" }) });
+        for wrong in ["", "HTTP/1.0", "HTTP/1.0 abc\r\n\r\n{}", "HTTP/1.0 200 OK\r\n\r\n<html>"] {
+            assert!(matches!(understand(wrong.as_bytes()), Err(ClientError::NotUnderstood(_))), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_part_of_a_path_stays_one_part() {
+        assert_eq!(path_part("0199-aB_.~"), "0199-aB_.~");
+        assert_eq!(path_part("a/../b?c=\u{fc} %"), "a%2F..%2Fb%3Fc%3D%C3%BC%20%25");
+    }
+}
