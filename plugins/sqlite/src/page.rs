@@ -39,7 +39,7 @@ impl Call {
                 let own = self.places::<1>(cursor).filter(|([length], last)| {
                     *length == prefix.len() as u64 && last.starts_with(prefix) && last.len() <= KEY_BYTES_MAX
                 });
-                let Some((_, last)) = own else { return Err(self.foreign(cursor)) };
+                let Some((_, last)) = own else { return Err(foreign(cursor)) };
                 // The next possible key: the last one and a zero byte.
                 [last.as_bytes(), &[0]].concat()
             }
@@ -69,10 +69,11 @@ impl Call {
         }
         Some((numbers, rest))
     }
+}
 
-    pub(crate) fn foreign(self, cursor: &str) -> StoreError {
-        StoreError::InvalidArgument(format!("the cursor `{cursor}` is not one that this call has answered"))
-    }
+/// The error for a cursor that comes from elsewhere.
+pub(crate) fn foreign(cursor: &str) -> StoreError {
+    StoreError::InvalidArgument(format!("the cursor `{cursor}` is not one that this call has answered"))
 }
 
 impl Range {

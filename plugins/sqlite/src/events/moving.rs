@@ -7,7 +7,7 @@ use compozy_sdk::store::{DumpedStream, Event, StoreError, StreamPage, slice};
 use super::{Head, SEQUENCE_MAX, opened, store};
 use crate::arguments::{KEY_BYTES_MAX, check_batch, check_key, check_value};
 use crate::bulk::{Bulk, Insert};
-use crate::page::{Call, HEADS_MAX, PAGE_BYTES_MAX, fitting, key};
+use crate::page::{Call, HEADS_MAX, PAGE_BYTES_MAX, fitting, foreign, key};
 use crate::schema;
 
 /// A cursor is the sequence after which the stream goes on, or 0 for the stream that comes after it.
@@ -28,7 +28,7 @@ pub(super) fn dump(cursor: Option<&str>, max: u32) -> Result<StreamPage, StoreEr
         None => (0, Vec::new()),
         Some(cursor) => match DUMP.places::<1>(cursor) {
             Some(([from], name)) if name.len() <= KEY_BYTES_MAX && from <= SEQUENCE_MAX => (from, after(from, name)),
-            _ => return Err(DUMP.foreign(cursor)),
+            _ => return Err(foreign(cursor)),
         },
     };
     schema::ready()?;

@@ -45,7 +45,7 @@ impl Head {
     /// Adds messages at the end.
     pub(super) fn push(&mut self, contents: &[Content<'_>]) -> Result<(), StoreError> {
         write(self.id, self.next, contents)?;
-        self.next += contents.len() as i64;
+        self.next = self.next.saturating_add_unsigned(contents.len() as u64);
         self.tokens += tokens(contents);
         Ok(())
     }
@@ -157,15 +157,13 @@ pub(super) fn oldest_expired(now: i64) -> Result<Option<Head>, SqlError> {
 /// Adds messages, of which there must be one, to the memory of this key; it comes to be when it is missing or expired.
 /// `expires`: the new time, or `None` to leave the old one.
 pub(super) fn append(key: &str, contents: &[Content<'_>], expires: Option<i64>, now: i64) -> Result<Head, StoreError> {
-    let head = match grow(key, contents, expires, now)? {
-        Some(head) => head,
-        None => {
-            discard_expired(key, now)?;
-            grow(key, contents, expires, now)?
-                .ok_or_else(|| StoreError::Internal(format!("the new memory `{key}` takes no messages")))?
-        }
-    };
-    write(head.id, head.next - contents.len() as i64, contents)?;
+    let mut head = grow(key, contents, expires, now)?;
+    if head.is_none() {
+        discard_expired(key, now)?;
+        head = grow(key, contents, expires, now)?;
+    }
+    let head = head.ok_or_else(|| StoreError::Internal(format!("the new memory `{key}` takes no messages")))?;
+    write(head.id, head.next.saturating_sub_unsigned(contents.len() as u64), contents)?;
     Ok(head)
 }
 

@@ -4,10 +4,10 @@
 use compozy_sdk::sql::{self, Row, Rows, SqlError, statement};
 use compozy_sdk::store::{DumpedMemory, MemoryPage, Message, Messages, StoreError};
 
-use super::head::{Content, append, discard_expired, find};
+use super::head::{Content, Head, append, discard_expired, find};
 use super::{contents, message};
 use crate::arguments::{KEY_BYTES_MAX, check_batch, check_key, check_ttl, expires, now, remaining};
-use crate::page::{Call, HEADS_MAX, PAGE_BYTES_MAX, fitting, key};
+use crate::page::{Call, HEADS_MAX, PAGE_BYTES_MAX, fitting, foreign, key};
 use crate::schema;
 
 /// A cursor is: the memory's row, or 0 for the memory that comes after it; the number of its next message; and how many
@@ -29,7 +29,7 @@ pub(super) fn dump(cursor: Option<&str>, max: u32) -> Result<MemoryPage, StoreEr
         None => ([0; 3], Vec::new()),
         Some(cursor) => match DUMP.places::<3>(cursor) {
             Some((place, key)) if key.len() <= KEY_BYTES_MAX => (place, after(place, key)),
-            _ => return Err(DUMP.foreign(cursor)),
+            _ => return Err(foreign(cursor)),
         },
     };
     schema::ready()?;
@@ -192,7 +192,7 @@ fn load_one(memory: &DumpedMemory, contents: &[Content<'_>], now: i64) -> Result
     };
     let expires = expires(now, check_ttl(memory.ttl_ms)?);
     let head = find(key, now)?;
-    let there = head.map_or(0, |head| head.messages());
+    let there = head.map_or(0, Head::messages);
     if memory.offset > there {
         return Err(StoreError::InvalidArgument(format!(
             "the page goes on after {} messages of the memory `{key}`, of which there are {there}; load the pages in order",
