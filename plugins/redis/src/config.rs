@@ -17,9 +17,6 @@ use crate::{Redis, lua, server};
 const TTL_DIGITS: usize = 16;
 /// Room behind a value for its time to live and the other arguments, so that it is moved once.
 const ROOM_BYTES: usize = 4 * 1024;
-/// How many ids a page of a dump looks at: two commands each, at most 1,000 in one call.
-const DUMP_IDS_MAX: u32 = 500;
-
 const fn index(namespace: Namespace) -> Index {
     let role = match namespace {
         Namespace::Config => "k",
@@ -122,7 +119,7 @@ impl ConfigStore for Redis {
                 .ok_or_else(|| foreign_cursor(text, ""))?,
         };
         let index = index(namespace);
-        let (ids, mut next) = index.page("", place, max.min(DUMP_IDS_MAX) as usize)?;
+        let (ids, mut next) = index.page("", place, max as usize)?;
         let fits = fitting(index, &ids)?;
         if let Some(last) = ids[..fits].last().filter(|_| fits < ids.len()) {
             next = Some(Place::after(last));

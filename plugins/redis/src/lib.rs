@@ -2,7 +2,9 @@
 //!
 //! What every role keeps to:
 //!
-//! - Each operation is one command, one script, or one transaction; so it is atomic, and it costs one round trip.
+//! - Each operation is one command, one script, or one transaction; so it is atomic, and it costs one round trip. Two exceptions:
+//!   a read of events asks for the stream's head first when it does not know how large they are, and `load` writes shard by shard, all
+//!   of it after all was checked (it may be repeated anyway).
 //! - Times to live are Redis's own and follow its clock: what has expired is gone for every command at the same moment.
 //! - Reads never write, except `config-store.get`, which resets the time to live.
 //! - No key is given to Redis as a pattern, so that no character is special.

@@ -14,8 +14,6 @@ use crate::ttl::left_ms;
 use crate::walk::Walk;
 use crate::{Redis, lua, server};
 
-/// How many keys a page of a dump looks at: two commands each, at most 1,000 in one call.
-const DUMP_KEYS_MAX: u32 = 500;
 /// What the keys of locks and counters start with; behind it come shard and kind.
 const TAG: &str = "{l";
 
@@ -90,9 +88,8 @@ impl Locks for Redis {
 
     fn dump(cursor: Option<String>, max: u32) -> Result<LockPage, StoreError> {
         check_page("max", max)?;
-        let count = max.min(DUMP_KEYS_MAX);
-        let walk = Walk::new("locks-dump", TAG, "", cursor.as_deref(), count)?;
-        let taken = walk.keys.len().min(count as usize);
+        let walk = Walk::new("locks-dump", TAG, "", cursor.as_deref(), max)?;
+        let taken = walk.keys.len().min(max as usize);
         let mut names: Vec<&str> = walk.keys[..taken].iter().filter_map(|key| name_in(key)).collect();
         names.sort_unstable_by_key(|name| shard(name));
         let mut locks = Vec::with_capacity(names.len());

@@ -26,7 +26,7 @@ impl Backoff {
         self.pause = (pause * 2).min(LAST);
         // A new `RandomState` hashes nothing to something new.
         let random = (RandomState::new().build_hasher().finish() % 512) as u32;
-        pause - pause * random / 1024
+        pause * (1024 - random) / 1024
     }
 
     /// A connection lived this long: after a good one, pauses begin again.

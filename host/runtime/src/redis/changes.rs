@@ -90,7 +90,7 @@ async fn listen_for_ever(listener: &Listener) {
                 backoff.lived(begun.elapsed());
             }
             Err(error) => {
-                tracing::debug!(endpoint = %target.endpoint, %error, "nobody listens to changes on Redis; it is tried again")
+                tracing::debug!(endpoint = %target.endpoint, %error, "nobody listens to changes on Redis; it is tried again");
             }
         }
         tokio::time::sleep(backoff.next()).await;

@@ -72,10 +72,12 @@ impl RedisClient {
     /// Runs commands of the allow-list.
     pub async fn run(&self, commands: &Commands, atomicity: Atomicity) -> Result<Reply, RedisError> {
         let ready = encode::commands(commands, self.prefix.as_bytes(), self.allowed())?;
+        let size = commands.bytes.len();
+        let (lanes, timeout) = (&self.lanes, self.timeout());
         match atomicity {
-            Atomicity::Pipeline => self.lanes.call(self.timeout(), async |to, _| self.pipeline(to, ready).await).await,
+            Atomicity::Pipeline => lanes.call(timeout, size, async |to, _| self.pipeline(to, ready).await).await,
             Atomicity::Transaction => {
-                self.lanes.call(self.timeout(), async |to, live| self.transaction(to, live, ready).await).await
+                lanes.call(timeout, size, async |to, live| self.transaction(to, live, ready).await).await
             }
         }
     }
@@ -108,12 +110,12 @@ impl RedisClient {
         call.arg("EVALSHA").arg(&script.hash).arg(keys);
         for (index, argument) in arguments.into_iter().enumerate() {
             if index < keys {
-                encode::key(&mut call, self.prefix.as_bytes(), argument)
+                encode::key(&mut call, self.prefix.as_bytes(), argument);
             } else {
-                call.write_arg(argument)
+                call.write_arg(argument);
             }
         }
-        let value = self.lanes.call(self.timeout(), async |to, _| self.evaluate(to, script, call).await).await?;
+        let value = self.lanes.call(self.timeout(), size, async |to, _| self.evaluate(to, script, call).await).await?;
         if let Value::ServerError(error) = &value {
             return Err(server(error));
         }

@@ -274,7 +274,7 @@ impl Spec {
             Keys::EveryOther => Places { range: 1..count, step: 2 },
             Keys::Counted(at) => {
                 let keys = arguments.get(at).and_then(|text| number(text));
-                let keys = keys.filter(|keys| *keys >= 1 && *keys <= count - at - 1);
+                let keys = keys.filter(|keys| *keys >= 1 && *keys < count - at);
                 let keys = keys
                     .ok_or_else(|| format!("`{}`: argument {at} must be the number of keys that follow", self.name))?;
                 Places::new(at + 1..at + 1 + keys)

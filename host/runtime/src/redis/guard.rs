@@ -22,6 +22,12 @@ pub(super) fn mark(number: u64) -> [u8; MARK_BYTES] {
     mark
 }
 
+/// A value that is larger than this holds others up while it travels.
+pub(super) const LARGE_BYTES: u64 = 64 * 1024;
+/// So long nothing moves before a connection counts as held up, in milliseconds.
+const STILL_MS: u64 = 5;
+/// What a mark and the framing of a reply without elements may add.
+const SLACK_BYTES: u64 = 64;
 /// A header of RESP is a type and a number; what is longer is text, whose begin is enough.
 const HEADER_BYTES: usize = 24;
 
@@ -47,6 +53,8 @@ pub(super) struct Meter {
     went: AtomicU64,
     /// Whether the system takes no more for now.
     full: AtomicBool,
+    /// Whether a large value is coming.
+    large: AtomicBool,
     /// How large the reply was that ended the connection; 0 for none.
     too_large: AtomicU64,
     /// The number of the mark in it; 0 for none.
@@ -61,6 +69,7 @@ impl Meter {
             came: none(),
             went: none(),
             full: AtomicBool::new(false),
+            large: AtomicBool::new(false),
             too_large: none(),
             culprit: none(),
         })
@@ -68,6 +77,14 @@ impl Meter {
 
     fn now(&self) -> u64 {
         u64::try_from(self.origin.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+
+    /// Whether something large is under way, or nothing moves at all; what is sent now would wait behind it.
+    pub(super) fn held_up(&self) -> bool {
+        let still = |last: &AtomicU64| self.now().saturating_sub(last.load(Ordering::Relaxed)) > STILL_MS;
+        self.large.load(Ordering::Relaxed)
+            || self.full.load(Ordering::Relaxed)
+            || (still(&self.came) && still(&self.went))
     }
 
     /// Whether nothing came for so long, though it is not that something large is still on its way out.
@@ -105,6 +122,7 @@ impl AsyncRead for Guarded {
         if matches!(polled, Poll::Ready(Ok(()))) {
             self.meter.came.store(self.meter.now(), Ordering::Relaxed);
             let seen = self.framing.see(&buffer.filled()[before..]);
+            self.meter.large.store(self.framing.skip > LARGE_BYTES, Ordering::Relaxed);
             if let Err(too_large) = seen {
                 self.meter.culprit.store(self.framing.marked(), Ordering::Relaxed);
                 self.meter.too_large.store(too_large.used, Ordering::Release);
@@ -195,7 +213,7 @@ impl Framing {
             };
             self.used += taken as u64;
             bytes = &bytes[taken..];
-            if self.used > self.allowed {
+            if self.used > self.allowed + SLACK_BYTES {
                 return Err(ReplyTooLarge { used: self.used, allowed: self.allowed });
             }
             if self.missing == 0 {
@@ -220,7 +238,7 @@ impl Framing {
             self.begun += 1;
             match (kind, number) {
                 (b'$' | b'!' | b'=', Some(length)) => {
-                    if self.used.saturating_add(length) > self.allowed {
+                    if self.used.saturating_add(length) > self.allowed + SLACK_BYTES {
                         return Err(ReplyTooLarge { used: self.used.saturating_add(length), allowed: self.allowed });
                     }
                     self.skip = length + 2;
@@ -298,12 +316,13 @@ mod tests {
 
     #[test]
     fn a_large_reply_is_noticed_by_its_header_or_by_its_sum() {
-        assert_eq!(Framing::new(100).see(b"$101\r\n").unwrap_err().used, 101);
+        let error = Framing::new(100).see(b"$165\r\n").unwrap_err();
+        assert_eq!((error.used, error.allowed), (165, 100));
         Framing::new(100).see(b"$90\r\n").unwrap();
         let mut framing = Framing::new(100);
         framing.see(b"*1000\r\n").unwrap();
         let sum = (0..1000).try_for_each(|_| framing.see(b":1\r\n"));
-        assert_eq!(sum.unwrap_err().used, 103);
+        assert_eq!(sum.unwrap_err().used, 167);
         // Many small replies are many replies.
         let mut framing = Framing::new(100);
         (0..1000).try_for_each(|_| framing.see(b":1\r\n")).unwrap();

@@ -12,14 +12,12 @@ use tokio::time::{Instant, timeout_at};
 use super::backoff::Backoff;
 use super::connect::{ConnectError, Connected, connect};
 use super::error::{no_answer, no_connection};
-use super::guard::Meter;
+use super::guard::{LARGE_BYTES, Meter};
 use super::settings::Target;
 use crate::bindings::compozy::host::redis::RedisError;
 
 /// Connections of one plugin.
 const LANES: usize = 3;
-/// Calls under way on each open connection before one more is opened.
-const BUSY: usize = 8;
 
 /// A connection that is up.
 #[derive(Debug)]
@@ -33,6 +31,11 @@ pub(super) struct Live {
 }
 
 impl Live {
+    /// Whether what is sent now would wait.
+    fn held_up(&self) -> bool {
+        self.load.load(Ordering::Relaxed) > 0 && self.meter.held_up()
+    }
+
     /// The size of the reply that ended the connection, if it had the mark of this number.
     pub(super) fn too_large(&self, number: u64) -> Option<u64> {
         self.meter.too_large(number)
@@ -92,17 +95,19 @@ impl Lanes {
         Self(Arc::new(Shared { target, plugin: plugin.to_owned(), allowed, lanes, up }))
     }
 
-    /// Runs something on a connection, from finding one to the answer within `timeout`.
+    /// Runs something that sends so many bytes on a connection, from finding one to the answer within `timeout`.
     pub(super) async fn call<T>(
         &self,
         timeout: Duration,
+        size: usize,
         work: impl AsyncFnOnce(MultiplexedConnection, &Live) -> Result<T, RedisError>,
     ) -> Result<T, RedisError> {
         let deadline = Instant::now() + timeout;
         let endpoint = &self.0.target.endpoint;
-        let borrowed = match self.pick() {
+        let large = size as u64 > LARGE_BYTES;
+        let borrowed = match self.pick(large) {
             Some(borrowed) => borrowed,
-            None => match timeout_at(deadline, self.wait()).await {
+            None => match timeout_at(deadline, self.wait(large)).await {
                 Ok(borrowed) => borrowed,
                 Err(_) => return Err(no_connection(endpoint, timeout, &self.tried())),
             },
@@ -120,32 +125,41 @@ impl Lanes {
     }
 
     /// Waits until there is a connection.
-    async fn wait(&self) -> Borrowed {
+    async fn wait(&self, large: bool) -> Borrowed {
         loop {
             let up = self.0.up.notified();
             tokio::pin!(up);
             up.as_mut().enable();
-            if let Some(borrowed) = self.pick() {
+            if let Some(borrowed) = self.pick(large) {
                 return borrowed;
             }
             up.await;
         }
     }
 
-    /// The connection with the fewest calls under way; opens more when all are busy. Never waits.
-    fn pick(&self) -> Option<Borrowed> {
+    /// A connection for one call. Never waits.
+    ///
+    /// The first one that is not held up: what many ask for at once travels together on it, which costs host and server least. What
+    /// is large begins at the other end. One more is opened when all are held up.
+    fn pick(&self, large: bool) -> Option<Borrowed> {
         let mut lanes = self.0.lanes();
+        let is_up = |lane: &&Lane| is_running(lane);
+        let free = |live: &&Arc<Live>| !live.held_up();
+        let free = if large {
+            lanes.iter().rev().filter(is_up).filter_map(|lane| lane.live.as_ref()).find(free)
+        } else {
+            lanes.iter().filter(is_up).filter_map(|lane| lane.live.as_ref()).find(free)
+        };
+        if let Some(live) = free {
+            return Some(Borrowed::new(live));
+        }
         let load = |live: &&Arc<Live>| live.load.load(Ordering::Relaxed);
-        let up = lanes.iter().filter(|lane| is_running(lane)).filter_map(|lane| lane.live.as_ref());
+        let up = lanes.iter().filter(is_up).filter_map(|lane| lane.live.as_ref());
         let best = up.min_by_key(load).map(Borrowed::new);
-        let busy = best.as_ref().is_none_or(|borrowed| borrowed.0.load.load(Ordering::Relaxed) > BUSY);
-        if busy {
-            // The first one, or the first that is neither up nor being opened.
-            let next = (0..LANES).find(|&at| !is_running(&lanes[at]));
-            let first_is_coming = best.is_none() && is_running(&lanes[0]);
-            if let Some(next) = next.filter(|_| !first_is_coming) {
-                self.open(next, &mut lanes[next]);
-            }
+        let first_is_coming = best.is_none() && is_running(&lanes[0]);
+        let next = (0..LANES).find(|&at| !is_running(&lanes[at]));
+        if let Some(next) = next.filter(|_| !first_is_coming) {
+            self.open(next, &mut lanes[next]);
         }
         best
     }

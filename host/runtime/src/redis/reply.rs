@@ -123,9 +123,9 @@ impl<'a> Collector<'a> {
         let span = Span { offset: all.len() as u32, length: bytes.len() as u32 };
         // A single large value is handed on as it is.
         if all.is_empty() {
-            *all = bytes
+            *all = bytes;
         } else {
-            all.extend_from_slice(&bytes)
+            all.extend_from_slice(&bytes);
         }
         self.reply.nodes.push(Node::Bytes(span));
         Ok(())

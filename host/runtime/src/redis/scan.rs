@@ -26,7 +26,7 @@ impl RedisClient {
         };
         let pattern = self.pattern(prefix);
         self.lanes
-            .call(self.timeout(), async |mut to, _| {
+            .call(self.timeout(), 0, async |mut to, _| {
                 let mut keys = Vec::new();
                 for _ in 0..STEPS {
                     let mut command = Cmd::with_capacity(6, pattern.len() + 64);

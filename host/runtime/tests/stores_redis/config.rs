@@ -31,16 +31,16 @@ async fn ids_of_both_namespaces_never_meet() {
 async fn get_gives_the_full_time_to_live_back_and_peek_does_not() {
     let host = Host::new().await;
     let config = host.config();
-    config.save(Config, "read", b"r", ms(700)).await.unwrap();
-    config.save(Config, "seen", b"s", ms(700)).await.unwrap();
+    config.save(Config, "read", b"r", ms(2_000)).await.unwrap();
+    config.save(Config, "seen", b"s", ms(2_000)).await.unwrap();
     config.save(Config, "kept", b"k", None).await.unwrap();
     for _ in 0..4 {
-        tokio::time::sleep(Duration::from_millis(250)).await;
+        tokio::time::sleep(Duration::from_millis(700)).await;
         assert_eq!(config.get(Config, "read").await.unwrap().unwrap(), b"r");
         assert_eq!(config.get(Config, "kept").await.unwrap().unwrap(), b"k");
         config.peek(Config, "seen").await.unwrap();
     }
-    assert_eq!(config.peek(Config, "seen").await.unwrap(), None, "a second has passed");
+    assert_eq!(config.peek(Config, "seen").await.unwrap(), None, "more than two seconds have passed");
     eventually("the end of what nobody reads", async || config.peek(Config, "read").await.unwrap().is_none()).await;
     assert_eq!(config.get(Config, "read").await.unwrap(), None);
     assert!(!config.delete(Config, "read").await.unwrap());

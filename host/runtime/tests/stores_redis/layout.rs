@@ -2,6 +2,9 @@
 
 use std::time::Duration;
 
+use compozy_runtime::RedisSettings;
+use compozy_runtime::limits::Limits;
+use compozy_runtime::redis::RedisClient;
 use compozy_runtime::stores::Namespace::Config;
 use compozy_runtime::stores::{Attempt, Condition, StoreError};
 
@@ -76,4 +79,31 @@ async fn a_key_that_somebody_else_has_written_is_told() {
     host.server.command(&["DEL", &key]);
     assert!(host.server.command(&["LPUSH", &key, "x"]).starts_with(":1"));
     assert!(matches!(cache.get("k").await, Err(StoreError::WrongType(_))));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn appended_streams_and_released_locks_are_announced() {
+    let host = Host::new().await;
+    let settings = RedisSettings::new(host.server.url());
+    let client = RedisClient::new(&settings, "redis", Limits::default()).unwrap();
+    let mut topics = client.subscribe();
+    // The listener's connection takes a moment; what is announced before is lost.
+    loop {
+        host.events().append("first", b"").await.unwrap();
+        if tokio::time::timeout(Duration::from_millis(20), topics.recv()).await.is_ok() {
+            break;
+        }
+    }
+    host.events().append("{s}:1", b"").await.unwrap();
+    let Attempt::Acquired(lease) = host.locks().acquire("a", Duration::from_secs(60), "").await.unwrap() else {
+        panic!()
+    };
+    assert!(!host.locks().release("a", lease.token + 1).await.unwrap());
+    assert!(host.locks().release("a", lease.token).await.unwrap());
+    let mut heard = Vec::new();
+    while heard.len() < 2 {
+        let topic = topics.recv().await.unwrap();
+        heard.extend(Some(topic.to_string()).filter(|topic| topic != "events/first"));
+    }
+    assert_eq!(heard, ["events/{s}:1", "locks/a"]);
 }

@@ -137,7 +137,7 @@ async fn configurations_move_with_full_and_remaining_times() {
         old.save(Config, id, value(number).as_bytes(), ttl).await.unwrap();
         old.save(Metadata, id, b"other", None).await.unwrap();
     }
-    old.save(Config, "short", b"s", ms(1_500)).await.unwrap();
+    old.save(Config, "short", b"s", ms(3_000)).await.unwrap();
     tokio::time::sleep(Duration::from_millis(300)).await;
     for namespace in [Config, Metadata] {
         let mut cursor = None;
@@ -145,8 +145,8 @@ async fn configurations_move_with_full_and_remaining_times() {
             let page = old.dump(namespace, cursor.as_deref(), 6).await.unwrap();
             assert!(page.entries.len() <= 6);
             if let Some(entry) = page.entries.iter().find(|entry| entry.id == "short") {
-                assert_eq!(entry.ttl_ms, Some(1_500));
-                assert!(entry.remaining_ms.unwrap() <= 1_200);
+                assert_eq!(entry.ttl_ms, Some(3_000));
+                assert!(entry.remaining_ms.unwrap() <= 2_700);
             }
             new.load(namespace, &page.entries, &page.bytes).await.unwrap();
             cursor = page.next;
@@ -160,7 +160,7 @@ async fn configurations_move_with_full_and_remaining_times() {
     }
     // The full time comes back with a get, as before the move.
     for _ in 0..4 {
-        tokio::time::sleep(Duration::from_millis(500)).await;
+        tokio::time::sleep(Duration::from_secs(1)).await;
         assert_eq!(new.get(Config, "short").await.unwrap().unwrap(), b"s");
     }
 }

@@ -23,5 +23,6 @@ for i = 3, #ARGV do
 end
 local sequence = string.sub(id, 3)
 redis.call('SET', KEYS[2], sequence .. ';' .. time .. ';' .. largest)
-redis.call('PUBLISH', string.sub(KEYS[1], 1, #KEYS[1] - ARGV[1]) .. 'changes', 'events/' .. ARGV[2])
+-- Whoever may not publish has appended all the same.
+redis.pcall('PUBLISH', string.sub(KEYS[1], 1, #KEYS[1] - ARGV[1]) .. 'changes', 'events/' .. ARGV[2])
 return sequence

@@ -5,5 +5,6 @@ if not lock or string.match(lock, '^%d+') ~= ARGV[1] then
   return 0
 end
 redis.call('DEL', KEYS[1])
-redis.call('PUBLISH', string.sub(KEYS[1], 1, #KEYS[1] - ARGV[2]) .. 'changes', ARGV[3])
+-- Whoever may not publish has given it back all the same.
+redis.pcall('PUBLISH', string.sub(KEYS[1], 1, #KEYS[1] - ARGV[2]) .. 'changes', ARGV[3])
 return 1
