@@ -395,7 +395,7 @@ mod tests {
             "GETX k",
             "COPY a b DB 1",
             "COPY a b REPLACE db 1",
-            "LMPOP 3 a b LEFT",
+            "LMPOP 4 a b LEFT",
             "LMPOP 0 a LEFT",
             "LMPOP x a LEFT",
             "SINTERCARD 18446744073709551615 a",

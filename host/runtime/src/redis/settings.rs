@@ -101,14 +101,13 @@ pub enum RedisOpenError {
     },
 }
 
-/// The URL without user, password and query, which may hold secrets.
+/// The URL without user, password, query and fragment, which may hold secrets.
 fn masked(url: &str) -> String {
-    let url = url.split_once('?').map_or_else(|| url.to_owned(), |(before, _)| format!("{before}?***"));
     let start = url.find("://").map_or(0, |at| at + 3);
-    match url[start..].rfind('@') {
-        Some(at) => format!("{}***{}", &url[..start], &url[start + at..]),
-        None => url,
-    }
+    let (scheme, rest) = url.split_at(start);
+    let (user, rest) = rest.rsplit_once('@').map_or(("", rest), |(_, rest)| ("***@", rest));
+    let (rest, tail) = rest.find(['?', '#']).map_or((rest, ""), |at| (&rest[..at], "?***"));
+    format!("{scheme}{user}{rest}{tail}")
 }
 
 /// How the server is reached.

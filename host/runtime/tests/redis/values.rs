@@ -241,7 +241,7 @@ async fn an_answer_over_the_limit_is_refused_whoever_else_is_calling() {
     ok(&client, "setrange large 200000 x").await;
     let too_large = |result: Result<_, RedisError>| match result {
         Err(RedisError::TooLarge(exceeded)) => {
-            assert_eq!((exceeded.limit.as_str(), exceeded.allowed), ("hostcall_bytes", 100_000))
+            assert_eq!((exceeded.limit.as_str(), exceeded.allowed), ("hostcall_bytes", 100_000));
         }
         other => panic!("{other:?}"),
     };

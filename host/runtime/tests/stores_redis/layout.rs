@@ -24,7 +24,7 @@ async fn all_keys_of_a_name_are_in_one_slot_whatever_the_name() {
         host.memory().append(name, &messages(&[("", 1)]), ms(60_000), None).await.unwrap();
         host.memory().mark_flush_pending(name).await.unwrap();
         host.config().save(Config, name, b"", ms(60_000)).await.unwrap();
-        host.locks().acquire(name, Duration::from_secs(60), "").await.unwrap();
+        host.locks().acquire(name, Duration::from_mins(1), "").await.unwrap();
         host.cache().set(name, b"", None, Condition::Always).await.unwrap();
         let keys = host.keys();
         for (letter, count) in [('e', 3), ('m', 6), ('k', 3), ('l', 2), ('c', 1)] {
@@ -41,9 +41,9 @@ async fn all_keys_of_a_name_are_in_one_slot_whatever_the_name() {
 async fn scripts_work_on_after_the_server_forgot_them() {
     let host = Host::new().await;
     let locks = host.locks();
-    let Attempt::Acquired(lease) = locks.acquire("a", Duration::from_secs(60), "").await.unwrap() else { panic!() };
+    let Attempt::Acquired(lease) = locks.acquire("a", Duration::from_mins(1), "").await.unwrap() else { panic!() };
     assert!(host.server.command(&["SCRIPT", "FLUSH"]).starts_with("+OK"));
-    assert!(locks.refresh("a", lease.token, Duration::from_secs(60)).await.unwrap());
+    assert!(locks.refresh("a", lease.token, Duration::from_mins(1)).await.unwrap());
     assert!(locks.release("a", lease.token).await.unwrap());
 }
 
@@ -95,7 +95,7 @@ async fn appended_streams_and_released_locks_are_announced() {
         }
     }
     host.events().append("{s}:1", b"").await.unwrap();
-    let Attempt::Acquired(lease) = host.locks().acquire("a", Duration::from_secs(60), "").await.unwrap() else {
+    let Attempt::Acquired(lease) = host.locks().acquire("a", Duration::from_mins(1), "").await.unwrap() else {
         panic!()
     };
     assert!(!host.locks().release("a", lease.token + 1).await.unwrap());

@@ -7,7 +7,7 @@ use compozy_runtime::stores::{Attempt, DumpedLock, Lease, Locks};
 
 use crate::support::{Host, assert_invalid, assert_too_large, eventually, odd_keys};
 
-const LONG: Duration = Duration::from_secs(60);
+const LONG: Duration = Duration::from_mins(1);
 
 async fn take(locks: &dyn Locks, name: &str) -> u64 {
     match locks.acquire(name, LONG, "me").await.unwrap() {
@@ -32,7 +32,7 @@ async fn a_lock_has_one_holder_until_it_is_given_back() {
         assert!(
             !locks.release(&name, token + 1).await.unwrap() && !locks.refresh(&name, token + 1, LONG).await.unwrap()
         );
-        assert!(locks.refresh(&name, token, Duration::from_secs(600)).await.unwrap());
+        assert!(locks.refresh(&name, token, Duration::from_mins(10)).await.unwrap());
         assert!(locks.inspect(&name).await.unwrap().unwrap().lease.remaining_ms > 60_000);
         assert!(locks.release(&name, token).await.unwrap());
         assert!(!locks.release(&name, token).await.unwrap() && !locks.refresh(&name, token, LONG).await.unwrap());

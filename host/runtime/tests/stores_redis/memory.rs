@@ -115,7 +115,7 @@ async fn many_writers_keep_the_counts_exact() {
             let memory = host.memory();
             tokio::spawn(async move {
                 for _ in 0..20 {
-                    let keep = Some(Keep::Messages(50)).filter(|_| writer % 2 == 0);
+                    let keep = Some(Keep::Messages(50)).filter(|_| writer.is_multiple_of(2));
                     memory.append("m", &messages(&[("x", writer), ("y", 1)]), ms(60_000), keep).await.unwrap();
                 }
             })

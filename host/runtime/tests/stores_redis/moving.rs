@@ -52,7 +52,7 @@ async fn a_cache_moves_with_versions_and_times() {
 async fn locks_move_with_holders_and_their_tokens_go_on() {
     let (from, to) = (Host::new().await, Host::new().await);
     let (old, new) = (from.locks(), to.locks());
-    let ttl = Duration::from_secs(600);
+    let ttl = Duration::from_mins(10);
     for name in odd_keys() {
         for _ in 0..3 {
             if let Some(state) = old.inspect(&name).await.unwrap() {
@@ -174,9 +174,9 @@ async fn memories_move_with_times_and_flush_flags() {
             old.mark_flush_pending(key).await.unwrap();
             continue;
         }
-        let list: Vec<(String, u32)> = (0..number as u32 + 1).map(|at| (format!("{key}{at}"), at)).collect();
+        let list: Vec<(String, u32)> = (0..=number as u32).map(|at| (format!("{key}{at}"), at)).collect();
         let list: Vec<(&str, u32)> = list.iter().map(|(content, tokens)| (content.as_str(), *tokens)).collect();
-        old.append(key, &messages(&list), Some(Duration::from_secs(600)).filter(|_| number % 2 == 0), None)
+        old.append(key, &messages(&list), Some(Duration::from_mins(10)).filter(|_| number % 2 == 0), None)
             .await
             .unwrap();
         old.append(key, &messages(&[(&value(number), 9)]), None, Some(Keep::Messages(20))).await.unwrap();
