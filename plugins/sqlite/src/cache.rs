@@ -44,9 +44,12 @@ impl Cache for Sqlite {
     fn get(key: String) -> Result<Option<Entry>, StoreError> {
         check_key("key", &key)?;
         schema::ready()?;
-        let read = statement!("SELECT value, version FROM cache WHERE key = ?1 AND (expires IS NULL OR expires > ?2)")?;
-        let rows = read.query((key.as_bytes(), now()))?;
+        // Most keys have no time to live, and need no look at the clock.
+        let rows = statement!("SELECT value, version, expires FROM cache WHERE key = ?1")?.query((key.as_bytes(),))?;
         let Some(row) = rows.first() else { return Ok(None) };
+        if row.get::<Option<i64>>(2)?.is_some_and(|at| at <= now()) {
+            return Ok(None);
+        }
         let version = row.get::<i64>(1)?.cast_unsigned();
         Ok(Some(Entry { value: rows.into_blob(0)?, version }))
     }
@@ -74,8 +77,7 @@ impl Cache for Sqlite {
         check_value(value.len())?;
         let ttl = check_ttl(ttl_ms)?;
         schema::ready()?;
-        let now = now();
-        let expires = expires(now, ttl);
+        let expires = ttl.and_then(|ttl| expires(now(), Some(ttl)));
         // `random()` and not a counter: a counter would begin again after a delete, and compare-and-swap could be fooled.
         let rows = match condition {
             Condition::Always => statement!(
@@ -89,12 +91,12 @@ impl Cache for Sqlite {
                  ON CONFLICT (key) DO UPDATE SET value = excluded.value, version = excluded.version, expires = excluded.expires
                  WHERE cache.expires <= ?4 RETURNING version"
             )?
-            .query((value, key.as_bytes(), expires, now))?,
+            .query((value, key.as_bytes(), expires, now()))?,
             Condition::IfVersion(version) => statement!(
                 "UPDATE cache SET value = ?1, expires = ?3, version = random() & 9223372036854775807
                  WHERE key = ?2 AND version = ?5 AND (expires IS NULL OR expires > ?4) RETURNING version"
             )?
-            .query((value, key.as_bytes(), expires, now, version.cast_signed()))?,
+            .query((value, key.as_bytes(), expires, now(), version.cast_signed()))?,
         };
         let version = rows.first().map(|row| row.get::<i64>(0)).transpose()?;
         Ok(version.map(i64::cast_unsigned))

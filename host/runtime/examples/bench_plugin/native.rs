@@ -3,13 +3,13 @@
 use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use rusqlite::{Connection, OpenFlags, OptionalExtension, params};
+use rusqlite::{Connection, OpenFlags, params};
 
 /// The plugin's table, and its statements for `get` and `set`.
 const SCHEMA: &str = "
 CREATE TABLE cache (key BLOB NOT NULL UNIQUE, value BLOB NOT NULL, version INTEGER NOT NULL, expires INTEGER) STRICT;
 CREATE INDEX cache_expires ON cache (expires) WHERE expires IS NOT NULL;";
-const GET: &str = "SELECT value, version FROM cache WHERE key = ?1 AND (expires IS NULL OR expires > ?2)";
+const GET: &str = "SELECT value, version, expires FROM cache WHERE key = ?1";
 const SET: &str = "INSERT INTO cache (value, key, expires, version) VALUES (?1, ?2, ?3, random() & 9223372036854775807)
      ON CONFLICT (key) DO UPDATE SET value = excluded.value, version = excluded.version, expires = excluded.expires
      RETURNING version";
@@ -28,6 +28,9 @@ fn now() -> i64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
 }
+
+/// A value and its version.
+type Entry = (Vec<u8>, u64);
 
 pub(crate) struct Native(Connection);
 
@@ -48,16 +51,20 @@ impl Native {
         Ok(Self(connection))
     }
 
-    pub(crate) fn get(&self, key: &str) -> Result<Option<(Vec<u8>, u64)>, String> {
+    pub(crate) fn get(&self, key: &str) -> Result<Option<Entry>, String> {
         let mut statement = self.0.prepare_cached(GET).map_err(say)?;
-        statement
-            .query_row(params![key.as_bytes(), now()], |row| Ok((row.get(0)?, row.get::<_, i64>(1)?.cast_unsigned())))
-            .optional()
-            .map_err(say)
+        let mut rows = statement.query(params![key.as_bytes()]).map_err(say)?;
+        let Some(row) = rows.next().map_err(say)? else { return Ok(None) };
+        let expires: Option<i64> = row.get(2).map_err(say)?;
+        if expires.is_some_and(|at| at <= now()) {
+            return Ok(None);
+        }
+        let version: i64 = row.get(1).map_err(say)?;
+        Ok(Some((row.get(0).map_err(say)?, version.cast_unsigned())))
     }
 
     /// The values of many keys in the plugin's statement for so many.
-    pub(crate) fn get_many(&self, sql: &str, keys: &[String]) -> Result<Vec<Option<(Vec<u8>, u64)>>, String> {
+    pub(crate) fn get_many(&self, sql: &str, keys: &[String]) -> Result<Vec<Option<Entry>>, String> {
         let mut statement = self.0.prepare_cached(sql).map_err(say)?;
         statement.raw_bind_parameter(1, now()).map_err(say)?;
         for (index, key) in keys.iter().enumerate() {
