@@ -98,6 +98,11 @@ impl Pool {
         if rng.one_in(150) { 0 } else { *rng.pick(&self.ttls) }
     }
 
+    /// An age that splits events only where the clock can be turned.
+    pub(crate) fn age(&self, rng: &mut Rng) -> u64 {
+        *rng.pick(&self.ttls)
+    }
+
     /// How much a page may have; once in a long while too much or nothing.
     pub(crate) fn page(rng: &mut Rng) -> u32 {
         if rng.one_in(100) { *rng.pick(&[0, 1_001]) } else { *rng.pick(&[1, 2, 3, 7, 100, 1_000]) }
@@ -108,7 +113,7 @@ impl Pool {
         match rng.below(12) {
             0 => Blob(Vec::new()),
             1 => Blob(vec![0]),
-            2..=5 => Blob(((rng.below(2_000) as i64) - 1_000).to_string().into_bytes()),
+            2..=5 => Blob(((rng.below(2_000) as u64).cast_signed() - 1_000).to_string().into_bytes()),
             6 => Blob(
                 rng.pick(&["01", "-0", "+1", " 1", "9223372036854775807", "-9223372036854775808", "1.5"])
                     .as_bytes()

@@ -81,7 +81,7 @@ mod tests {
 
     #[tokio::test]
     async fn the_budget_ends_it() {
-        let budget = Budget { runs: 3, time: Duration::from_secs(60) };
+        let budget = Budget { runs: 3, time: Duration::from_mins(1) };
         let mut runs = 0;
         let (rest, ()) = shrink((0..100).collect::<Vec<u32>>(), (), budget, |_| {
             runs += 1;

@@ -61,7 +61,7 @@ impl Sequential for Key {
 
     fn after(state: &Self::State, call: &Call) -> Option<Self::State> {
         match (call, state) {
-            (Call::Get(None), None) | (Call::Set(_, Condition::IfVersion(_), None), None) => Some(None),
+            (Call::Get(None) | Call::Set(_, Condition::IfVersion(_), None), None) => Some(None),
             (Call::Get(Some((value, version))), Some((held, known))) => {
                 let same = value == held && known.is_none_or(|known| known == *version);
                 same.then_some(Some((*value, Some(*version))))
@@ -100,7 +100,7 @@ async fn call(store: &dyn Cache, key: &str, rng: &mut Rng, value: i64, seen: &mu
         }
         3 => return Ok(Call::Delete(succeed("delete", store.delete(key).await)?)),
         4..=5 => {
-            let delta = 1 + rng.below(5) as i64;
+            let delta = (1 + rng.below(5) as u64).cast_signed();
             return Ok(Call::Increment(delta, succeed("increment", store.increment(key, delta, None).await)?));
         }
         6 => Condition::Always,
@@ -122,7 +122,7 @@ async fn histories(store: Arc<dyn Cache>, count: usize, seed: u64) -> Checked {
             let mut history: Vec<(String, Record<Call>)> = Vec::new();
             for turn in 0..CALLS {
                 let at = rng.below(4);
-                let (key, value) = (format!("k{at}"), (client as i64 + 1) * 1_000_000 + turn * 1_000);
+                let (key, value) = (format!("k{at}"), (client as u64 + 1).cast_signed() * 1_000_000 + turn * 1_000);
                 let made = call(&*store, &key, &mut rng, value, &mut seen[at]);
                 history.push((key.clone(), ticker.record(client, made).await?));
             }
@@ -147,7 +147,7 @@ async fn increments(store: Arc<dyn Cache>, count: usize) -> Checked {
     };
     let mut sums: Vec<i64> = clients(count, work).await?.concat();
     sums.sort_unstable();
-    let all = (count * TIMES) as i64;
+    let all = ((count * TIMES) as u64).cast_signed();
     demand(sums.iter().copied().eq(1..=all), format!("each sum from 1 to {all} once"), || {
         let twice = sums.windows(2).filter(|two| two[0] == two[1]).count();
         format!("{twice} sums were answered twice, the greatest is {:?}", sums.last())
@@ -181,7 +181,7 @@ async fn swaps(store: Arc<dyn Cache>, count: usize) -> Checked {
         }
     };
     clients(count, work).await?;
-    let all = (count * TIMES) as i64;
+    let all = ((count * TIMES) as u64).cast_signed();
     let value = succeed("get", store.get("n").await)?.map_or(Ok(0), |entry| number(&entry.value))?;
     Ok(demand(value == all, all.to_string(), || value.to_string())?)
 }

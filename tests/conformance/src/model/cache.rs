@@ -153,13 +153,11 @@ impl CacheModel {
         let actual = found.as_ref().map(|(value, _)| value.clone());
         demand(expected == actual, format!("{expected:?} of {}", shown(key)), || format!("{actual:?}"))?;
         let (Some((_, version)), Some(slot)) = (found, self.slots.get_mut(key)) else { return Ok(()) };
-        match slot.version {
-            Some(known) => demand(known == version, format!("version {known}"), || format!("version {version}")),
-            None => {
-                slot.version = Some(version);
-                self.written(key, version)
-            }
+        if let Some(known) = slot.version {
+            return demand(known == version, format!("version {known}"), || format!("version {version}"));
         }
+        slot.version = Some(version);
+        self.written(key, version)
     }
 
     async fn learn(&mut self, store: &dyn Cache, key: &str) -> Verdict {

@@ -10,7 +10,7 @@ use compozy_runtime::stores::{EventPage, Events, Retention, Span, Stores};
 
 use super::{Model, Moving, PAGES_MAX, Walk};
 use crate::compare::{Args, Blob, Refusal, Verdict, demand, flat, mismatch, slice, succeed};
-use crate::keys::{FAR_MS, Pool, shown};
+use crate::keys::{Pool, shown};
 use crate::rng::Rng;
 use crate::suite::Options;
 use crate::time::Time;
@@ -242,7 +242,7 @@ impl Model for EventsModel {
             11..=15 => Call::ReadAfter { stream, after: number, max: Pool::page(rng) },
             16..=18 => Call::State(stream),
             19..=20 => Call::Keep(stream, number),
-            21..=22 => Call::KeepAge(stream, pool.ttl(rng).unwrap_or(FAR_MS)),
+            21..=22 => Call::KeepAge(stream, pool.age(rng)),
             23 => Call::List(pool.prefix(rng), Pool::page(rng)),
             24 => Call::ListBegin(pool.prefix(rng), 1 + rng.below(2) as u32),
             25..=27 => Call::ListNext,

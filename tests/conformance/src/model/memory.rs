@@ -410,7 +410,7 @@ impl Model for MemoryModel {
             Call::Read(key) => self.read(store, key).await?,
             Call::Page(key, offset, limit) => self.page(store, key, *offset, *limit).await?,
             Call::Count(key) => {
-                Args::default().key(key).answer(&self.of(key).counts(), pair(store.count(key).await))?
+                Args::default().key(key).answer(&self.of(key).counts(), pair(store.count(key).await))?;
             }
             Call::Replace(key, messages, ttl) => self.replace(store, key, messages, *ttl, now).await?,
             Call::Trim(key, keep) => {

@@ -4,7 +4,7 @@
 //! The component is built by `cargo xtask build`; `COMPOZY_REDIS_WASM` names another file. `COMPOZY_CONFORMANCE_OPERATIONS`
 //! asks for more random operations per role than 10,000.
 
-#![expect(clippy::unwrap_used, reason = "helpers of tests may panic as tests do")]
+#![expect(clippy::unwrap_used, clippy::print_stdout, reason = "helpers of tests may panic and print as tests do")]
 
 use std::borrow::Cow;
 use std::path::{Path, PathBuf};
@@ -64,7 +64,7 @@ impl Subject for Redis {
 #[async_trait]
 impl Backend for Opened {
     fn stores(&self) -> Stores {
-        self.runtime.as_ref().map(|runtime| Stores::clone(&runtime.stores())).unwrap_or_default()
+        self.runtime.as_ref().map(|runtime| Stores::clone(runtime.stores())).unwrap_or_default()
     }
 
     async fn reopen(&mut self) -> Result<bool, String> {

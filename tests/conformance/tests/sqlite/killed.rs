@@ -58,7 +58,7 @@ async fn round(stores: &Stores, number: u64) {
 async fn program_that_is_killed() {
     let Ok(folder) = std::env::var(FOLDER) else { return };
     let runtime = open(&folder).await;
-    let stores = Stores::clone(&runtime.stores());
+    let stores = Stores::clone(runtime.stores());
     let before = stores.cache.as_ref().unwrap().get("rounds").await.unwrap();
     let before = before.map_or(0, |entry| String::from_utf8(entry.value).unwrap().parse().unwrap());
     settle(&stores, before).await;
@@ -120,7 +120,7 @@ async fn what_was_acknowledged_is_there_after_a_kill() {
     for rounds in ROUNDS {
         let (last, token) = run_and_kill(folder, rounds);
         let runtime = open(folder).await;
-        check(&runtime.stores(), last, token).await;
+        check(runtime.stores(), last, token).await;
     }
 }
 
@@ -154,7 +154,7 @@ async fn check(stores: &Stores, last: u64, token: u64) {
         assert!(held.lease.token >= token, "{held:?}");
         assert!(locks.release("l", held.lease.token).await.unwrap());
     }
-    let attempt = locks.acquire("l", std::time::Duration::from_secs(60), "").await.unwrap();
+    let attempt = locks.acquire("l", std::time::Duration::from_mins(1), "").await.unwrap();
     let Attempt::Acquired(lease) = attempt else { panic!("{attempt:?}") };
     assert!(lease.token > token, "{} after {token}", lease.token);
     assert!(locks.release("l", lease.token).await.unwrap());

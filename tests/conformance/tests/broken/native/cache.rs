@@ -195,7 +195,9 @@ impl Cache for Native {
         let mut slots = lock(&self.cache);
         let old = slots.map.keys().filter(|key| slots.live(key, now).is_none()).take(max as usize);
         let old: Vec<String> = old.cloned().collect();
-        old.iter().for_each(|key| drop(slots.map.remove(key)));
+        for key in &old {
+            drop(slots.map.remove(key));
+        }
         Ok(old.len() as u32)
     }
 

@@ -100,7 +100,9 @@ impl ConfigStore for Native {
         let mut slots = lock(&self.config);
         let old = slots.iter().filter(|(_, slot)| !self.lives(slot)).map(|(place, _)| place.clone());
         let old: Vec<_> = old.take(max as usize).collect();
-        old.iter().for_each(|place| drop(slots.remove(place)));
+        for place in &old {
+            drop(slots.remove(place));
+        }
         Ok(old.len() as u32)
     }
 

@@ -74,7 +74,9 @@ impl Events for Native {
         payloads.iter().try_for_each(|payload| self.check_value(payload.len()))?;
         let mut streams = lock(&self.events);
         let stream = streams.entry(stream.to_owned()).or_default();
-        payloads.iter().for_each(|payload| stream.add(payload, self.now()));
+        for payload in &payloads {
+            stream.add(payload, self.now());
+        }
         Ok(stream.last)
     }
 

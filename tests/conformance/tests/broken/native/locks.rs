@@ -119,7 +119,9 @@ impl Locks for Native {
         let (mut table, now) = (lock(&self.locks), self.now());
         let old: Vec<String> =
             table.held.keys().filter(|name| table.live(name, now).is_none()).take(max as usize).cloned().collect();
-        old.iter().for_each(|name| drop(table.held.remove(name)));
+        for name in &old {
+            drop(table.held.remove(name));
+        }
         Ok(old.len() as u32)
     }
 

@@ -103,7 +103,9 @@ impl Native {
 
     fn live(&self) -> Memories {
         let keys: Vec<String> = lock(&self.memory).keys().cloned().collect();
-        keys.iter().for_each(|key| drop(self.with(key, |_| ())));
+        for key in &keys {
+            drop(self.with(key, |_| ()));
+        }
         lock(&self.memory).clone()
     }
 
@@ -134,7 +136,9 @@ impl MemoryStore for Native {
             return self.with(key, |memory| {
                 memory.messages = all;
                 memory.expires = expires.or(memory.expires);
-                keep.into_iter().for_each(|keep| memory.trim(keep, self.fault));
+                if let Some(keep) = keep {
+                    memory.trim(keep, self.fault);
+                }
                 memory.counts(self.fault)
             });
         }
@@ -151,7 +155,9 @@ impl MemoryStore for Native {
             memory.tokens += new.iter().map(|(_, tokens)| u64::from(*tokens)).sum::<u64>();
             memory.messages.extend(new);
             memory.expires = expires.or(memory.expires);
-            keep.into_iter().for_each(|keep| memory.trim(keep, self.fault));
+            if let Some(keep) = keep {
+                memory.trim(keep, self.fault);
+            }
             memory.counts(self.fault)
         })
     }
@@ -268,7 +274,9 @@ impl MemoryStore for Native {
         let gone = |memory: &Memory| memory.expires.is_some_and(|expires| expires <= now) && memory.flag.is_none();
         let old: Vec<String> =
             memories.iter().filter(|(_, memory)| gone(memory)).take(max as usize).map(|(key, _)| key.clone()).collect();
-        old.iter().for_each(|key| drop(memories.remove(key)));
+        for key in &old {
+            drop(memories.remove(key));
+        }
         Ok(old.len() as u32)
     }
 

@@ -218,6 +218,7 @@ pub(crate) fn push(bytes: &mut Vec<u8>, value: &[u8]) -> Span {
     span
 }
 
+#[expect(clippy::option_option, reason = "the thing may be missing, and it may live without end")]
 pub(crate) fn lifetime(now: u64, expires: Option<Option<u64>>) -> Lifetime {
     match expires {
         None => Lifetime::Missing,
