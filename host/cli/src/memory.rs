@@ -11,12 +11,11 @@ use serde_json::{Value, json};
 
 /// Does what a memory task says.
 pub(crate) async fn execute(runtime: &Runtime, call: TaskCall) -> TaskReport {
-    let result = match &runtime.stores().memory {
-        Some(store) => operate(store, &call).await,
-        None => {
-            let problem = "no plugin fills the role `memory-store`, so a memory task has nothing to work on";
-            Err(Failure::permanent("STORE_UNAVAILABLE", problem))
-        }
+    let result = if let Some(store) = &runtime.stores().memory {
+        operate(store, &call).await
+    } else {
+        let problem = "no plugin fills the role `memory-store`, so a memory task has nothing to work on";
+        Err(Failure::permanent("STORE_UNAVAILABLE", problem))
     };
     TaskReport { result, ran: None }
 }

@@ -124,6 +124,7 @@ fn key_width(tasks: &[Task]) -> usize {
         let id = task.id.chars().count();
         match &task.kind {
             TaskKind::Composite { tasks } => id + 1 + key_width(tasks),
+            TaskKind::Parallel(parallel) => id + 1 + key_width(&parallel.tasks),
             TaskKind::Collection(collection) => id + 4 + nested_width(&collection.task),
             _ => id,
         }
@@ -135,6 +136,7 @@ fn key_width(tasks: &[Task]) -> usize {
 fn nested_width(task: &Task) -> usize {
     match &task.kind {
         TaskKind::Composite { tasks } => 1 + key_width(tasks),
+        TaskKind::Parallel(parallel) => 1 + key_width(&parallel.tasks),
         TaskKind::Collection(collection) => 4 + nested_width(&collection.task),
         _ => 0,
     }

@@ -374,6 +374,7 @@ pub enum Command {
         /// What to send. Its id is the same however often it is sent.
         signal: Signal,
     },
-    /// The run ended. Always the last command of a run; the state has status and output or failure.
+    /// The run ended, with its timers. Always the last command, until a retry or a reset opens the run again; the state
+    /// has status and output or failure.
     Finish,
 }

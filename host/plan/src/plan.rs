@@ -326,7 +326,7 @@ pub struct ChildWorkflow {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ParentClose {
-    /// It is asked to end, with the grace of its parent.
+    /// It is cancelled, with the grace that its parent has.
     #[default]
     Cancel,
     /// It is ended at once.

@@ -124,7 +124,7 @@ fn validate_prints_every_problem_with_its_place() -> Result<()> {
     let outcome = host_run(&sandbox, &["validate", "bad.yaml"])?;
     assert_eq!(outcome.code, Some(1), "{outcome:?}");
     for part in
-        ["bad.yaml:7:", "`ehco`", "`echo`", "bad.yaml:8:", "`c`", "bad.yaml:9:", "bad.yaml:12:", "not yet supported"]
+        ["bad.yaml:7:", "`ehco`", "`echo`", "bad.yaml:8:", "`c`", "bad.yaml:9:", "bad.yaml:11:", "has no `tasks`"]
     {
         assert!(outcome.stdout.contains(part), "{part}: {outcome:?}");
     }

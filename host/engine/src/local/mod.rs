@@ -2,6 +2,8 @@
 //!
 //! - `writer` is the one thread that writes: group commit, dispatch, retries. `ops` and `tx` are its operations.
 //! - `runs` holds runs in memory and reads them back: snapshot, then tail through the interpreter.
+//! - `control` is what people do to a run, `outside` and `deliver` are what runs tell each other (an outbox, so that a
+//!   crash between the two loses nothing) and their timers; `prune` removes what ended long ago.
 //! - `queue` is the way in; `attempt` runs one attempt and reports; `retry` judges the report.
 //! - `reader` answers questions on connections that cannot write.
 //! - `file`, `schema` and `lock` are the file, its format and its owner.
