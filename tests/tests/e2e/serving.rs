@@ -126,7 +126,7 @@ fn health_names_what_is_active() -> Result<()> {
     }
     let plugins = health["plugins"].as_array().expect("a list");
     let names: Vec<_> = plugins.iter().map(|p| p["name"].as_str().unwrap_or_default()).collect();
-    assert_eq!(names, ["echo", "files", "redis", "sqlite", "weather"]);
+    assert_eq!(names, ["echo", "files", "sqlite", "weather"]);
     for plugin in plugins {
         assert_eq!(plugin["digest"].as_str().map(str::len), Some(64), "{plugin:#}");
         assert!(plugin["roles"].as_array().is_some_and(|roles| !roles.is_empty()), "{plugin:#}");
