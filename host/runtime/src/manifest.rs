@@ -171,11 +171,8 @@ impl Reader<'_> {
     fn capabilities(&mut self, table: &DeTable<'_>) -> Requested {
         let known = ["redis", "sql", "stores", "env", "http", "folders"];
         self.known_keys(table, " in [capabilities]", &known);
-        let mut requested = Requested {
-            redis: self.flag(table, "redis"),
-            sql: self.flag(table, "sql"),
-            ..Requested::default()
-        };
+        let mut requested =
+            Requested { redis: self.flag(table, "redis"), sql: self.flag(table, "sql"), ..Requested::default() };
         requested.stores = self.set(table, "stores", |text| {
             let names = StoreKind::ALL.map(StoreKind::name).join(", ");
             StoreKind::from_name(text).ok_or_else(|| format!("there is no store `{text}`; known are: {names}"))

@@ -44,7 +44,7 @@ const PRAGMAS: &str = "PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL; P
     PRAGMA foreign_keys = ON; PRAGMA trusted_schema = OFF; PRAGMA cell_size_check = ON; PRAGMA cache_size = -4096;
     PRAGMA wal_autocheckpoint = 1000; PRAGMA journal_size_limit = 67108864; PRAGMA busy_timeout = 5000;";
 
-const GET: &str = "SELECT value, version FROM cache WHERE key = ?1 AND (expires IS NULL OR expires > ?2)";
+const GET: &str = "SELECT value, version, expires FROM cache WHERE key = ?1";
 const SET: &str = "INSERT INTO cache (value, key, expires, version) VALUES (?1, ?2, ?3, random() & 9223372036854775807)
      ON CONFLICT (key) DO UPDATE SET value = excluded.value, version = excluded.version, expires = excluded.expires
      RETURNING version";
@@ -60,10 +60,13 @@ const INCREMENT: &str = "INSERT INTO cache (key, value, expires, version)
          AND CAST(CAST(CAST(cache.value AS TEXT) AS INTEGER) AS TEXT) = CAST(cache.value AS TEXT)
          AND typeof(CAST(CAST(cache.value AS TEXT) AS INTEGER) + ?2) = 'integer')
      RETURNING CAST(CAST(value AS TEXT) AS INTEGER)";
-const MEMORY: &str = "SELECT id, first, next, tokens, expires FROM memory WHERE key = ?1";
+const GROW: &str = "INSERT INTO memory (key, first, next, tokens, expires) VALUES (?1, 0, ?2, ?3, ?4)
+     ON CONFLICT (key) DO UPDATE SET
+         next = memory.next + ?2, tokens = memory.tokens + ?3, expires = coalesce(?4, memory.expires)
+     WHERE memory.expires IS NULL OR memory.expires > ?5
+     RETURNING id, first, next, tokens, expires";
 const MESSAGE: &str = "INSERT INTO message (content, memory, number, tokens) VALUES (?1, ?2, ?3, ?4)";
-const TOKENS: &str = "SELECT sum(tokens) FROM message WHERE memory = ?1 AND number < ?2";
-const TRIM: &str = "DELETE FROM message WHERE memory = ?1 AND number < ?2";
+const TRIM: &str = "DELETE FROM message WHERE memory = ?1 AND number < ?2 RETURNING tokens";
 const CLOSE: &str = "UPDATE memory SET first = ?2, next = ?3, tokens = ?4, expires = ?5 WHERE id = ?1";
 const MESSAGES_OF: &str = "SELECT message.tokens, message.content, memory.next - memory.first FROM memory
      LEFT JOIN message ON message.memory = memory.id
@@ -126,9 +129,11 @@ impl Native {
         let mut writer = open(&path)?;
         writer.execute_batch(SCHEMA).map_err(say)?;
         fill(&mut writer).map_err(say)?;
-        let places = (2..MANY + 2).map(|place| format!("?{place}")).collect::<Vec<_>>().join(", ");
+        let places: Vec<String> = (0..MANY).map(|place| format!("({place}, ?{})", place + 2)).collect();
         let many = format!(
-            "SELECT key, value, version FROM cache WHERE (expires IS NULL OR expires > ?1) AND key IN ({places})"
+            "SELECT wanted.column1, cache.value, cache.version FROM (VALUES {}) AS wanted CROSS JOIN cache
+             ON cache.key = wanted.column2 WHERE cache.expires IS NULL OR cache.expires > ?1",
+            places.join(", ")
         );
         Ok(Self { readers: [Mutex::new(open(&path)?), Mutex::new(open(&path)?)], writer: Mutex::new(writer), many })
     }
@@ -145,10 +150,11 @@ impl Native {
             Work::Get(size) => {
                 let mut get = connection.prepare_cached(GET)?;
                 let key = work::key(size, turn);
-                let found = get.query_row(params![key.as_bytes(), now()], |row| {
-                    Ok((row.get::<_, Vec<u8>>(0)?, row.get::<_, i64>(1)?))
+                let found = get.query_row(params![key.as_bytes()], |row| {
+                    Ok((row.get::<_, Vec<u8>>(0)?, row.get::<_, i64>(1)?, row.get::<_, Option<i64>>(2)?))
                 });
-                Ok(found.optional()?.is_some_and(|(value, _)| value.len() == size))
+                let lives = |expires: Option<i64>| expires.is_none_or(|at| at > now());
+                Ok(found.optional()?.is_some_and(|(value, _, expires)| value.len() == size && lives(expires)))
             }
             Work::GetMany => {
                 let keys = work::many_keys(turn);
@@ -157,11 +163,11 @@ impl Native {
                 let keys: Vec<&[u8]> = keys.iter().map(String::as_bytes).collect();
                 let parameters = std::iter::once(&now as &dyn ToSql).chain(keys.iter().map(|key| key as &dyn ToSql));
                 let mut rows = many.query(params_from_iter(parameters))?;
-                let mut found = std::collections::HashMap::with_capacity(MANY);
+                let mut found = vec![None; MANY];
                 while let Some(row) = rows.next()? {
-                    found.insert(row.get::<_, Vec<u8>>(0)?, (row.get::<_, Vec<u8>>(1)?, row.get::<_, i64>(2)?));
+                    found[row.get::<_, usize>(0)?] = Some((row.get::<_, Vec<u8>>(1)?, row.get::<_, i64>(2)?));
                 }
-                Ok(keys.iter().all(|key| found.contains_key(*key)))
+                Ok(found.iter().all(Option::is_some))
             }
             Work::MemoryPage => {
                 let mut page = connection.prepare_cached(MESSAGES_OF)?;
@@ -233,17 +239,22 @@ impl Native {
 
 fn append_message(connection: &mut Connection, memory: &str) -> rusqlite::Result<bool> {
     let transaction = connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
-    let (id, first, next, tokens): (i64, i64, i64, i64) = transaction
-        .prepare_cached(MEMORY)?
-        .query_row(params![memory.as_bytes()], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?)))?;
-    transaction.prepare_cached(MESSAGE)?.execute(params![[b'm'; SMALL], id, next, 25])?;
-    let keep = (next + 1 - i64::from(MESSAGES)).max(first);
-    let removed: Option<i64> = transaction.prepare_cached(TOKENS)?.query_row(params![id, keep], |row| row.get(0))?;
-    transaction.prepare_cached(TRIM)?.execute(params![id, keep])?;
-    let tokens = tokens + 25 - removed.unwrap_or(0);
-    transaction.prepare_cached(CLOSE)?.execute(params![id, keep, next + 1, tokens, expires()])?;
+    let (id, first, next, mut tokens): (i64, i64, i64, i64) =
+        transaction.prepare_cached(GROW)?.query_row(params![memory.as_bytes(), 1, 25, expires(), now()], |row| {
+            Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?))
+        })?;
+    transaction.prepare_cached(MESSAGE)?.execute(params![[b'm'; SMALL], id, next - 1, 25])?;
+    let keep = (next - i64::from(MESSAGES)).max(first);
+    if keep > first {
+        let mut trim = transaction.prepare_cached(TRIM)?;
+        let mut removed = trim.query(params![id, keep])?;
+        while let Some(row) = removed.next()? {
+            tokens -= row.get::<_, i64>(0)?;
+        }
+        transaction.prepare_cached(CLOSE)?.execute(params![id, keep, next, tokens, expires()])?;
+    }
     transaction.commit()?;
-    Ok(next + 1 - keep == i64::from(MESSAGES))
+    Ok(next - keep == i64::from(MESSAGES))
 }
 
 fn fill(writer: &mut Connection) -> rusqlite::Result<()> {
