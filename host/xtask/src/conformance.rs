@@ -27,14 +27,11 @@ pub(crate) fn run(workspace: &Workspace, args: &ConformanceArgs) -> Result<ExitC
     if args.deep {
         command.arg("--deep");
     }
-    let server = match &args.redis_url {
-        Some(_) => None,
-        None if args.backend == REDIS => {
-            setup::redis_server(workspace)?;
-            Some(Server::start(&DURABLE))
-        }
-        None => None,
-    };
+    let mut server = None;
+    if args.backend == REDIS && args.redis_url.is_none() {
+        setup::redis_server(workspace)?;
+        server = Some(Server::start(&DURABLE));
+    }
     if let Some(url) = args.redis_url.clone().or_else(|| server.as_ref().map(Server::url)) {
         // Not as an argument: it may hold a password, which every process could read there.
         command.env("COMPOZY_REDIS_URL", url);

@@ -43,7 +43,7 @@ pub(crate) enum Found {
 }
 
 /// How many states are tried. Each call on one thing at one moment doubles them at worst, so callers spread over several things.
-const STATES_MAX: usize = 200_000;
+const STATES_MAX: usize = 2_000_000;
 /// Calls that are shown before those that do not fit.
 const SHOWN_BEFORE: usize = 8;
 

@@ -291,9 +291,7 @@ impl Side for Native {
             Work::Get(_) | Work::GetMany | Work::MemoryPage | Work::EventRead => self.read(work, turn),
             Work::Set | Work::Increment | Work::MemoryAppend | Work::Lock | Work::EventAppend => self.write(work, turn),
         };
-        match done.map_err(say)? {
-            true => Ok(()),
-            false => Err(format!("{work:?} found something else than was written")),
-        }
+        let done = done.map_err(say)?;
+        if done { Ok(()) } else { Err(format!("{work:?} found something else than was written")) }
     }
 }

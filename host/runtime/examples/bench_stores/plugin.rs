@@ -11,7 +11,7 @@ use compozy_runtime::stores::{
 use crate::work::{self, MESSAGES, PAGE, SMALL, Side, Work};
 
 /// A time to live that no measure outlives.
-const TTL: Option<Duration> = Some(Duration::from_secs(3_600));
+const TTL: Option<Duration> = Some(Duration::from_hours(1));
 
 pub(crate) struct Plugin {
     cache: Arc<dyn Cache>,
@@ -54,11 +54,11 @@ impl Plugin {
     }
 
     async fn lock(&self, name: &str) -> Result<(), String> {
-        match self.locks.acquire(name, Duration::from_secs(60), "bench").await.map_err(say)? {
-            Attempt::Acquired(lease) => match self.locks.release(name, lease.token).await.map_err(say)? {
-                true => Ok(()),
-                false => Err(format!("the lease of `{name}` was lost")),
-            },
+        match self.locks.acquire(name, Duration::from_mins(1), "bench").await.map_err(say)? {
+            Attempt::Acquired(lease) => {
+                let released = self.locks.release(name, lease.token).await.map_err(say)?;
+                if released { Ok(()) } else { Err(format!("the lease of `{name}` was lost")) }
+            }
             Attempt::Held(_) => Err(format!("somebody has the lock `{name}`")),
         }
     }

@@ -9,7 +9,7 @@ use super::changes::{Changes, stream_topic};
 use super::{Event, EventPage, Events, Result, StoreError};
 
 /// How long a read may wait.
-pub const EVENT_WAIT_MAX: Duration = Duration::from_secs(3_600);
+pub const EVENT_WAIT_MAX: Duration = Duration::from_hours(1);
 /// When a waiting reader looks though nobody told it of news, because other hosts may write and their news can be lost. Each look
 /// in vain doubles the pause, so that streams that stay idle cost next to nothing.
 const LOOK_MIN: Duration = Duration::from_millis(500);

@@ -12,7 +12,7 @@ use super::lock_guard::LockGuard;
 use super::{Attempt, Locks, StoreError};
 
 /// How long one may wait for a lock.
-pub const LOCK_WAIT_MAX: Duration = Duration::from_secs(24 * 3_600);
+pub const LOCK_WAIT_MAX: Duration = Duration::from_hours(24);
 /// How often the first in line looks though nobody told it that the lock is free: other hosts may hold it, and their news can be lost.
 const LOOK_MIN: Duration = Duration::from_millis(5);
 const LOOK_MAX: Duration = Duration::from_millis(250);
@@ -115,11 +115,7 @@ impl LockManager {
         let deadline = begun + wait;
         let timeout = || LockError::Timeout { name: name.to_owned(), waited: begun.elapsed() };
         let place = Place { manager: self, name, line: self.line(name) };
-        let first = tokio::time::timeout_at(deadline, place.line.lock()).await;
-        let _first = match first {
-            Ok(first) => first,
-            Err(_) => return Err(timeout()),
-        };
+        let Ok(_first) = tokio::time::timeout_at(deadline, place.line.lock()).await else { return Err(timeout()) };
         let mut listener = None;
         let mut look = LOOK_MIN;
         loop {

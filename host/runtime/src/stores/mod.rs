@@ -93,7 +93,7 @@ impl std::fmt::Debug for Stores {
             .field("events", &self.events.is_some())
             .field("config", &self.config.is_some())
             .field("memory", &self.memory.is_some())
-            .finish()
+            .finish_non_exhaustive()
     }
 }
 

@@ -80,8 +80,8 @@ fn actions() -> Vec<(&'static str, Value, Vec<(Limit, u64)>, Limit)> {
     ]
 }
 
-/// Limits that something else than one of `actions` fires, each in a test of this file or of `loading`.
-const ELSEWHERE: [Limit; 13] = [
+/// Limits that something else than one of `actions` fires, each in a test of this file, of `loading`, or of the suite `redis`.
+const ELSEWHERE: [Limit; 16] = [
     Limit::Memories,
     Limit::TableElements,
     Limit::Tables,
@@ -94,6 +94,9 @@ const ELSEWHERE: [Limit; 13] = [
     Limit::SqlValueBytes,
     Limit::SqlStatements,
     Limit::SqlBusyMs,
+    Limit::RedisTimeoutMs,
+    Limit::RedisScripts,
+    Limit::RedisScriptBytes,
     Limit::ComponentBytes,
 ];
 

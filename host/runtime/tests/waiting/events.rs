@@ -51,7 +51,7 @@ async fn a_slow_subscriber_gets_every_event_once_and_holds_up_no_writer() {
             }
         });
     }
-    let mut next = vec![0; WRITERS];
+    let mut next = [0; WRITERS];
     for sequence in 1..=(WRITERS * EACH) as u64 {
         if sequence.is_multiple_of(100) {
             // The writers go on meanwhile.

@@ -1,5 +1,7 @@
 //! Waiting for locks and events, and holding locks, over the real store plugin.
 
+#![expect(clippy::unwrap_used, reason = "helpers of tests may panic as tests do")]
+
 mod events;
 mod locks;
 

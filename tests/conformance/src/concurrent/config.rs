@@ -15,7 +15,7 @@ use crate::suite::{Run, World};
 /// Looks at all rules.
 pub(crate) async fn run(world: &World<'_>, run: &mut Run<'_>) {
     let (count, seed) = (world.options.clients, world.options.seed);
-    let name = ("concurrent-calls-are-linearizable", "save, get, peek and delete, on three ids");
+    let name = ("concurrent-calls-are-linearizable", "save, get, peek and delete, on eight ids");
     rule::<ConfigModel, _>(world, run, name, |store| histories(store, count, seed)).await;
 }
 
@@ -65,7 +65,7 @@ async fn histories(store: Arc<dyn ConfigStore>, count: usize, seed: u64) -> Chec
             let mut rng = Rng::new(seed, &format!("config client {client}"));
             let mut history: Vec<(String, Record<Call>)> = Vec::new();
             for turn in 0..25 {
-                let id = format!("i{}", rng.below(3));
+                let id = format!("i{}", rng.below(8));
                 let made = async {
                     let value = format!("{client}/{turn}");
                     Ok(match rng.below(8) {
