@@ -36,6 +36,8 @@ pub enum Repeat {
     Again,
     /// A second one could count twice.
     Once,
+    /// The host's own work in the background, which need not reach the backend: it tells nothing about the circuit, and is not tried again.
+    Aside,
 }
 
 /// Whether calls are let through.
@@ -108,7 +110,7 @@ impl Monitor {
         let mut state = self.state();
         let mut probe = false;
         if let Some(open) = &mut state.open {
-            if open.probing || now < open.until {
+            if open.probing || now < open.until || repeat == Repeat::Aside {
                 let retry_after = open.until.saturating_duration_since(now).max(Duration::from_millis(1));
                 *state.errors.entry("STORE_CIRCUIT_OPEN".to_owned()).or_default() += 1;
                 return Err(StoreError::CircuitOpen { role: self.role.name(), retry_after });
@@ -195,6 +197,9 @@ impl Operation<'_> {
     /// A try has ended: `Break` with the answer, or `Continue` with the pause before the next one.
     pub fn end<T>(&mut self, result: Result<T>) -> ControlFlow<Result<T>, Duration> {
         let now = Instant::now();
+        if self.repeat == Repeat::Aside {
+            return ControlFlow::Break(result);
+        }
         self.monitor.ended(now - self.begun, result.as_ref().err());
         let probe = std::mem::take(&mut self.probe);
         self.tries += 1;
@@ -277,6 +282,22 @@ mod tests {
             assert!(run(&monitor, Err(StoreError::WrongType("text".to_owned()))).is_err());
         }
         assert_eq!(monitor.status().circuit, Circuit::Closed);
+    }
+
+    #[test]
+    fn work_in_the_background_tells_nothing_about_the_backend() {
+        let monitor = monitor();
+        let aside = |result: Result<()>| monitor.begin(Repeat::Aside).map(|mut operation| operation.end(result));
+        for _ in 0..FAILURES_MAX {
+            assert!(run(&monitor, away()).is_err());
+            assert!(aside(Ok(())).is_err() || monitor.status().circuit == Circuit::Closed);
+        }
+        assert_eq!(
+            monitor.status().circuit,
+            Circuit::Open,
+            "a sweep that found nothing to do is no answer of the backend"
+        );
+        assert!(matches!(aside(Ok(())), Err(StoreError::CircuitOpen { .. })), "and it does not probe");
     }
 
     #[test]

@@ -65,7 +65,7 @@ impl Cache for PluginCache {
     }
 
     async fn sweep(&self, max: u32) -> Result<u32> {
-        call!(self, Again, compozy_store_cache.call_sweep(max))
+        call!(self, Aside, compozy_store_cache.call_sweep(max))
     }
 
     async fn dump(&self, cursor: Option<&str>, max: u32) -> Result<DumpPage> {

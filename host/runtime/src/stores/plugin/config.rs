@@ -44,7 +44,7 @@ impl ConfigStore for PluginConfigStore {
     }
 
     async fn sweep(&self, max: u32) -> Result<u32> {
-        call!(self, Again, compozy_store_config_store.call_sweep(max))
+        call!(self, Aside, compozy_store_config_store.call_sweep(max))
     }
 
     async fn dump(&self, namespace: Namespace, cursor: Option<&str>, max: u32) -> Result<ConfigPage> {

@@ -43,7 +43,7 @@ impl Locks for PluginLocks {
     }
 
     async fn sweep(&self, max: u32) -> Result<u32> {
-        call!(self, Again, compozy_store_locks.call_sweep(max))
+        call!(self, Aside, compozy_store_locks.call_sweep(max))
     }
 
     async fn dump(&self, cursor: Option<&str>, max: u32) -> Result<LockPage> {

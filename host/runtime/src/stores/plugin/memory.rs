@@ -83,7 +83,7 @@ impl MemoryStore for PluginMemoryStore {
     }
 
     async fn sweep(&self, max: u32) -> Result<u32> {
-        call!(self, Again, compozy_store_memory_store.call_sweep(max))
+        call!(self, Aside, compozy_store_memory_store.call_sweep(max))
     }
 
     async fn dump(&self, cursor: Option<&str>, max: u32) -> Result<MemoryPage> {
