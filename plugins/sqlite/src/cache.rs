@@ -9,14 +9,14 @@ use compozy_sdk::store::{
     StoreError, Values, slice,
 };
 
-use crate::arguments::{
-    BATCH_ITEMS_MAX, check_batch, check_key, check_page, check_ttl, check_value, check_written, expires, lifetime, now,
-    remaining,
-};
 use crate::bulk::{Bulk, Insert};
 use crate::page::{Call, PagePlan, key};
 use crate::report::{self, COUNTED_MAX};
 use crate::{Sqlite, schema};
+use compozy_sdk::store::rules::{
+    BATCH_ITEMS_MAX, check_batch, check_key, check_page, check_some, check_ttl, check_value, expires, lifetime, now,
+    remaining,
+};
 
 /// How often an increment that another write overtook is tried again.
 const INCREMENT_TRIES: usize = 8;
@@ -103,7 +103,7 @@ impl Cache for Sqlite {
     }
 
     fn set_many(entries: Vec<Assignment>, bytes: Vec<u8>, ttl_ms: Option<u64>) -> Result<(), StoreError> {
-        check_written("entries", entries.len())?;
+        check_some("entries", entries.len())?;
         let mut rows = Vec::with_capacity(entries.len());
         for entry in &entries {
             check_key("key", &entry.key)?;

@@ -5,10 +5,10 @@ use compozy_sdk::store::{
     ConfigPage, ConfigStore, DumpedConfig, HealthStatus, KeyPage, Namespace, Statistics, StoreError, slice,
 };
 
-use crate::arguments::{check_batch, check_key, check_page, check_ttl, check_value, expires, now, remaining};
 use crate::page::{Call, PagePlan, key};
 use crate::report::{self, COUNTED_MAX};
 use crate::{Sqlite, schema};
+use compozy_sdk::store::rules::{check_batch, check_key, check_page, check_ttl, check_value, expires, now, remaining};
 
 /// The number that stands for a namespace in the tables. Never change one.
 fn number(namespace: Namespace) -> i64 {

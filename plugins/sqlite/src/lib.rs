@@ -9,7 +9,6 @@
 //! - Keys are compared as bytes, so that a prefix is a range and no character is special.
 //! - Statements stay prepared as long as the instance lives: a read costs one look at the clock and one crossing.
 
-mod arguments;
 mod bulk;
 mod cache;
 mod config;

@@ -8,10 +8,10 @@ use compozy_sdk::store::{
     Attempt, DumpedLock, HealthStatus, Lease, LockPage, LockState, Locks, Statistics, StoreError,
 };
 
-use crate::arguments::{KEY_BYTES_MAX, check_batch, check_key, check_page, check_ttl, expires, left, now, too_large};
 use crate::page::{Call, key};
 use crate::report::{self, COUNTED_MAX};
 use crate::{Sqlite, schema};
+use compozy_sdk::store::rules::{check_batch, check_key, check_page, check_short, check_ttl, expires, left, now};
 
 /// How often an attempt to take a lock that was given back meanwhile is tried again.
 const ACQUIRE_TRIES: usize = 8;
@@ -22,7 +22,7 @@ const DUMP: Call = Call("locks.dump:");
 impl Locks for Sqlite {
     fn acquire(name: String, ttl_ms: u64, holder: String) -> Result<Attempt, StoreError> {
         check_key("name", &name)?;
-        check_holder(&holder)?;
+        check_short(&holder)?;
         let ttl = check_ttl(Some(ttl_ms))?;
         schema::ready()?;
         for _ in 0..ACQUIRE_TRIES {
@@ -123,7 +123,7 @@ impl Locks for Sqlite {
         check_token(greatest_token)?;
         for lock in &locks {
             check_key("name", &lock.name)?;
-            check_holder(&lock.holder)?;
+            check_short(&lock.holder)?;
             check_ttl(Some(lock.lease.remaining_ms))?;
             check_token(lock.lease.token)?;
         }
@@ -142,10 +142,6 @@ impl Locks for Sqlite {
             Ok(())
         })
     }
-}
-
-fn check_holder(holder: &str) -> Result<(), StoreError> {
-    if holder.len() > KEY_BYTES_MAX { Err(too_large("key_bytes", holder.len(), KEY_BYTES_MAX)) } else { Ok(()) }
 }
 
 fn check_token(token: u64) -> Result<(), StoreError> {

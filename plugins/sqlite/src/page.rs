@@ -4,7 +4,7 @@
 use compozy_sdk::sql::{Row, Rows, SqlError};
 use compozy_sdk::store::{KeyPage, StoreError};
 
-use crate::arguments::{KEY_BYTES_MAX, too_large};
+use compozy_sdk::store::rules::{KEY_BYTES_MAX, after_prefix, too_large};
 
 /// Values of one page, in bytes. One value may be larger than that; it then travels alone.
 pub(crate) const PAGE_BYTES_MAX: u64 = 4 * 1024 * 1024;
@@ -88,15 +88,6 @@ impl Range {
         let keys: Vec<String> = rows.iter().take(max).map(|row| key(row, 0)).collect::<Result<_, _>>()?;
         let next = if rows.len() > max { keys.last().map(|last| self.after(last)) } else { None };
         Ok(KeyPage { keys, next })
-    }
-}
-
-/// The first byte string that is greater than all that start with the prefix.
-fn after_prefix(prefix: &[u8]) -> Vec<u8> {
-    // UTF-8 has no byte 0xFF, so that one more always exists; and 0xFF alone is greater than every key.
-    match prefix.split_last() {
-        None => vec![0xFF],
-        Some((last, rest)) => [rest, &[last + 1]].concat(),
     }
 }
 

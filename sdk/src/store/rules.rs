@@ -84,9 +84,14 @@ pub fn expires(now: i64, ttl: Option<i64>) -> Option<i64> {
     ttl.map(|ttl| now.saturating_add(ttl))
 }
 
+/// The time left until a moment, at least 1 ms.
+pub fn left(now: i64, at: i64) -> u64 {
+    u64::try_from(at.saturating_sub(now)).unwrap_or(0).max(1)
+}
+
 /// The time left, for a dump.
 pub fn remaining(now: i64, expires: Option<i64>) -> Option<u64> {
-    expires.map(|at| u64::try_from(at.saturating_sub(now)).unwrap_or(0).max(1))
+    expires.map(|at| left(now, at))
 }
 
 /// What `ttl` answers for the `expires` of a live row, or for none.
@@ -94,37 +99,7 @@ pub fn lifetime(now: i64, row: Option<Option<i64>>) -> Lifetime {
     match row {
         None => Lifetime::Missing,
         Some(None) => Lifetime::Unlimited,
-        Some(expires) => Lifetime::RemainingMs(remaining(now, expires).unwrap_or(1)),
-    }
-}
-
-/// The keys that start with a prefix as a range of bytes: `lower <= key < upper`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Range {
-    /// The first key that may be in it.
-    pub lower: Vec<u8>,
-    /// The first one behind it.
-    pub upper: Vec<u8>,
-}
-
-/// A cursor is this letter and the last key that was returned. Being a place and not a count, it holds whatever is written meanwhile.
-const CURSOR: char = 'k';
-
-impl Range {
-    /// The keys that start with `prefix` and come after the cursor.
-    pub fn new(prefix: &str, cursor: Option<&str>) -> Result<Self, StoreError> {
-        check_short(prefix)?;
-        let lower = match cursor {
-            None => prefix.as_bytes().to_vec(),
-            Some(cursor) => match cursor.strip_prefix(CURSOR) {
-                Some(last) if last.starts_with(prefix) && last.len() <= KEY_BYTES_MAX => {
-                    // The next possible key: the last one and a zero byte.
-                    [last.as_bytes(), &[0]].concat()
-                }
-                _ => return Err(foreign_cursor(cursor, prefix)),
-            },
-        };
-        Ok(Self { lower, upper: after_prefix(prefix.as_bytes()) })
+        Some(Some(at)) => Lifetime::RemainingMs(left(now, at)),
     }
 }
 
@@ -144,11 +119,6 @@ pub fn after_prefix(prefix: &[u8]) -> Vec<u8> {
     }
 }
 
-/// The cursor that continues after this key.
-pub fn cursor(last: &str) -> String {
-    format!("{CURSOR}{last}")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -162,30 +132,15 @@ mod tests {
 
     #[test]
     fn a_prefix_is_a_range_without_special_characters() {
-        let range = |prefix| Range::new(prefix, None).unwrap();
-        assert_eq!(range(""), Range { lower: vec![], upper: vec![0xFF] });
-        assert_eq!(range("a%"), Range { lower: b"a%".to_vec(), upper: b"a&".to_vec() });
-        assert_eq!(range("a\u{10FFFF}").upper, [b'a', 0xF4, 0x8F, 0xBF, 0xC0]);
+        assert_eq!(after_prefix(b""), [0xFF]);
+        assert_eq!(after_prefix(b"a%"), b"a&");
+        assert_eq!(after_prefix("a\u{10FFFF}".as_bytes()), [b'a', 0xF4, 0x8F, 0xBF, 0xC0]);
         for (prefix, inside, outside) in
             [("user:", "user:\u{10FFFF}", "user;"), ("a\0", "a\0\0", "a\u{1}"), ("é", "éa", "ê")]
         {
-            let Range { lower, upper } = range(prefix);
-            let holds = |key: &str| lower.as_slice() <= key.as_bytes() && key.as_bytes() < upper.as_slice();
+            let upper = after_prefix(prefix.as_bytes());
+            let holds = |key: &str| prefix.as_bytes() <= key.as_bytes() && key.as_bytes() < upper.as_slice();
             assert!(holds(prefix) && holds(inside) && !holds(outside), "prefix {prefix:?}");
-        }
-    }
-
-    #[test]
-    fn a_cursor_continues_right_after_its_key() {
-        let range = Range::new("a", Some(&cursor("ab"))).unwrap();
-        assert!(range.lower.as_slice() > b"ab".as_slice());
-        assert!(range.lower.as_slice() <= b"ab\0".as_slice());
-    }
-
-    #[test]
-    fn a_cursor_of_another_scan_is_refused() {
-        for bad in ["", "ab", "kb", "k"] {
-            assert!(matches!(Range::new("a", Some(bad)), Err(StoreError::InvalidArgument(_))), "cursor {bad:?}");
         }
     }
 

@@ -10,11 +10,11 @@ use compozy_sdk::store::{
     StreamState, slice,
 };
 
-use crate::arguments::{check_key, check_page, check_value, check_written, now};
 use crate::bulk::{Bulk, Insert};
 use crate::page::{Call, PAGE_BYTES_MAX, fitting};
 use crate::report::{self, COUNTED_MAX};
 use crate::{Sqlite, schema};
+use compozy_sdk::store::rules::{check_key, check_page, check_some, check_value, now};
 
 mod moving;
 mod trim;
@@ -75,7 +75,7 @@ impl Events for Sqlite {
 
     fn append_many(stream: String, payloads: Vec<Span>, bytes: Vec<u8>) -> Result<u64, StoreError> {
         check_key("stream", &stream)?;
-        check_written("events", payloads.len())?;
+        check_some("events", payloads.len())?;
         let mut rows = Vec::with_capacity(payloads.len());
         for span in payloads {
             let payload = slice(&bytes, span)?;

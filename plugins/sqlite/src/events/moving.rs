@@ -5,10 +5,10 @@ use compozy_sdk::sql::{self, Rows, SqlError, statement};
 use compozy_sdk::store::{DumpedStream, Event, StoreError, StreamPage, slice};
 
 use super::{Head, SEQUENCE_MAX, opened, store};
-use crate::arguments::{KEY_BYTES_MAX, check_batch, check_key, check_value};
 use crate::bulk::{Bulk, Insert};
 use crate::page::{Call, HEADS_MAX, PAGE_BYTES_MAX, fitting, foreign, key};
 use crate::schema;
+use compozy_sdk::store::rules::{KEY_BYTES_MAX, check_batch, check_key, check_value};
 
 /// A cursor is the sequence after which the stream goes on, or 0 for the stream that comes after it.
 const DUMP: Call = Call("events.dump:");

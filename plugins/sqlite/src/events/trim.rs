@@ -4,7 +4,7 @@ use compozy_sdk::sql::{self, SqlError, statement};
 use compozy_sdk::store::{Retention, StoreError};
 
 use super::{Head, head, store};
-use crate::arguments::now;
+use compozy_sdk::store::rules::now;
 
 /// How many rows one statement removes, so that other writers wait for a moment only.
 const STEP_ROWS: u32 = 1_000;

@@ -10,12 +10,12 @@ use compozy_sdk::store::{
     Messages, Statistics, StoreError, slice,
 };
 
-use crate::arguments::{
-    check_batch, check_key, check_page, check_ttl, check_value, check_written, expires, lifetime, now,
-};
 use crate::page::Call;
 use crate::report::{self, COUNTED_MAX};
 use crate::{Sqlite, schema};
+use compozy_sdk::store::rules::{
+    check_batch, check_key, check_page, check_some, check_ttl, check_value, expires, lifetime, now,
+};
 
 mod head;
 mod moving;
@@ -34,7 +34,7 @@ const LIST: Call = Call("memory.list:");
 impl MemoryStore for Sqlite {
     fn append(key: String, messages: Messages, ttl_ms: Option<u64>, keep: Option<Keep>) -> Result<Counts, StoreError> {
         check_key("key", &key)?;
-        check_written("messages", messages.list.len())?;
+        check_some("messages", messages.list.len())?;
         let contents = contents(&messages)?;
         let ttl = check_ttl(ttl_ms)?;
         schema::ready()?;

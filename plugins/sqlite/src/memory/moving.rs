@@ -6,9 +6,9 @@ use compozy_sdk::store::{DumpedMemory, MemoryPage, Message, Messages, StoreError
 
 use super::head::{Content, Head, append, discard_expired, find};
 use super::{contents, message};
-use crate::arguments::{KEY_BYTES_MAX, check_batch, check_key, check_ttl, expires, now, remaining};
 use crate::page::{Call, HEADS_MAX, PAGE_BYTES_MAX, fitting, foreign, key};
 use crate::schema;
+use compozy_sdk::store::rules::{KEY_BYTES_MAX, check_batch, check_key, check_ttl, expires, now, remaining};
 
 /// A cursor is: the memory's row, or 0 for the memory that comes after it; the number of its next message; and how many
 /// of its messages were returned.

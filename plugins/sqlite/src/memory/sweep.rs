@@ -4,7 +4,7 @@ use compozy_sdk::sql::{self, statement};
 use compozy_sdk::store::StoreError;
 
 use super::head::oldest_expired;
-use crate::arguments::now;
+use compozy_sdk::store::rules::now;
 
 /// Removes up to `max` messages and flush flags. A memory with more messages shrinks from sweep to sweep.
 ///
