@@ -56,6 +56,20 @@ pub enum EngineError {
         /// The limit, in bytes.
         allowed: usize,
     },
+    /// Something has a key that only the engine may use.
+    #[error("{what} has an object with the key `{key}`, which is reserved; give the key another name")]
+    PayloadReserved {
+        /// What, for a person.
+        what: String,
+        /// The key.
+        key: &'static str,
+    },
+    /// A value that an execution refers to is gone or damaged.
+    #[error("{reason}; restore the folder `blobs` from a backup")]
+    BlobLost {
+        /// Which, and what is wrong with it.
+        reason: String,
+    },
     /// The idempotency key is empty or too long.
     #[error("the idempotency key has {used} bytes, 1 to {allowed} bytes are allowed")]
     IdempotencyKeyLength {
@@ -209,6 +223,8 @@ impl EngineError {
         match self {
             Self::InvalidInput { .. } => "INVALID_INPUT",
             Self::PayloadTooLarge { .. } => "PAYLOAD_TOO_LARGE",
+            Self::PayloadReserved { .. } => "PAYLOAD_RESERVED",
+            Self::BlobLost { .. } => "BLOB_LOST",
             Self::IdempotencyKeyLength { .. } => "IDEMPOTENCY_KEY_LENGTH",
             Self::IdempotencyKeyReused { .. } => "IDEMPOTENCY_KEY_REUSED",
             Self::ExecutionNotFound { .. } => "EXECUTION_NOT_FOUND",
@@ -232,7 +248,9 @@ impl EngineError {
     /// Who can do something about it.
     pub fn kind(&self) -> ErrorKind {
         match self {
-            Self::InvalidInput { .. } | Self::IdempotencyKeyLength { .. } => ErrorKind::InvalidRequest,
+            Self::InvalidInput { .. } | Self::PayloadReserved { .. } | Self::IdempotencyKeyLength { .. } => {
+                ErrorKind::InvalidRequest
+            }
             Self::SignalRefused { reason, .. } => match reason {
                 SignalRefused::Over | SignalRefused::TooMany { .. } => ErrorKind::Conflict,
                 SignalRefused::TooLarge { .. } => ErrorKind::TooLarge,
@@ -251,6 +269,7 @@ impl EngineError {
             | Self::JournalTooNew { .. }
             | Self::JournalCorrupt { .. }
             | Self::ExecutionUnreadable { .. }
+            | Self::BlobLost { .. }
             | Self::SettingRefused { .. }
             | Self::InvalidOption(_) => ErrorKind::Operator,
             Self::NotSupported { .. } => ErrorKind::NotSupported,

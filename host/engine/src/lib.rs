@@ -2,9 +2,11 @@
 //!
 //! - [`port`] is all that the rest of the host knows of an engine.
 //! - [`error`] is why an engine refuses; every error has a stable code and a kind.
+//! - [`blob_store`] is where values too large for a journal are kept.
 //! - [`limits`] holds every bound with its unit.
 //! - [`local`] is the embedded engine: a journal in one SQLite file and nothing else.
 
+pub mod blob_store;
 pub mod clock;
 pub mod error;
 pub mod limits;

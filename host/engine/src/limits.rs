@@ -2,8 +2,19 @@
 
 use std::time::Duration;
 
-/// One input, output or set of arguments, as JSON, in bytes.
-pub const PAYLOAD_BYTES_MAX: usize = 1024 * 1024;
+/// One input, output, signal or set of arguments, as JSON, in bytes.
+pub const PAYLOAD_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// What of those goes to the journal, as JSON, in bytes. What is larger goes to the blob store, and a reference to the
+/// journal.
+pub const INLINE_BYTES_MAX: usize = 64 * 1024;
+/// What a value may refer to when it is put together for a task or an answer, in bytes.
+pub const READ_BYTES_MAX: u64 = 64 * 1024 * 1024;
+/// Values of the blob store kept in memory.
+pub const CACHED_BLOBS_MAX: usize = 1024;
+/// What those hold together, in bytes of their JSON.
+pub const CACHED_BLOB_BYTES_MAX: u64 = 32 * 1024 * 1024;
+/// Blobs that one step of the clean-up looks at.
+pub const SWEEP_BLOBS_MAX: usize = 256;
 /// One definition (a plan as JSON), in bytes.
 pub const DEFINITION_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// A failure as it is recorded, in bytes: a longer message is cut, larger details are left out.
@@ -67,7 +78,8 @@ pub const WAL_PAGES: u32 = 4000;
 /// What the write-ahead log is cut to after it was larger, in bytes.
 pub const WAL_BYTES_MAX: u64 = 64 * 1024 * 1024;
 
-const _: () = assert!(PAYLOAD_BYTES_MAX < BATCH_BYTES_MAX);
+const _: () = assert!(INLINE_BYTES_MAX < BATCH_BYTES_MAX && INLINE_BYTES_MAX < PAYLOAD_BYTES_MAX);
+const _: () = assert!(PAYLOAD_BYTES_MAX as u64 <= READ_BYTES_MAX);
 const _: () = assert!(BATCH_BYTES_MAX < SUBMIT_BYTES_MAX);
 const _: () = assert!(BATCH_OPS_MAX <= SUBMIT_OPS_MAX);
 const _: () = assert!(FAILURE_BYTES_MAX < PAYLOAD_BYTES_MAX);

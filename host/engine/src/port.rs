@@ -349,7 +349,8 @@ pub struct EngineHealth {
 pub trait Engine: Send + Sync + 'static {
     /// Starts a run and answers once that is durable. Cancel-safe: dropped, the run was either started whole or not at all.
     async fn start(&self, request: StartRequest) -> Result<ExecutionId, crate::EngineError>;
-    /// An execution as it stands, `None` when there is none of this id.
+    /// An execution as it stands, `None` when there is none of this id. Its output is whole; what is large of its input
+    /// and its tasks is a reference.
     async fn execution(&self, id: &ExecutionId) -> Result<Option<Execution>, crate::EngineError>;
     /// The recorded events of an execution, from the first. An error when there is none of this id.
     async fn journal(&self, _id: &ExecutionId) -> Result<Vec<JournalRecord>, crate::EngineError> {
@@ -386,6 +387,11 @@ pub trait Engine: Send + Sync + 'static {
     /// Answers how many. One with a child that goes on stays.
     async fn prune(&self, _ended_before_ms: u64) -> Result<u64, crate::EngineError> {
         Err(crate::EngineError::NotSupported { engine: self.health().engine, operation: "remove executions" })
+    }
+    /// A value that an execution refers to, as JSON ([`compozy_plan::blob`]: large values are kept apart). `None` when
+    /// it does not refer to one of this digest.
+    async fn blob(&self, _id: &ExecutionId, _digest: &str) -> Result<Option<Vec<u8>>, crate::EngineError> {
+        Err(crate::EngineError::NotSupported { engine: self.health().engine, operation: "show a value" })
     }
     /// Writes a copy of everything, as it is at one moment, to a file that does not exist yet. Work goes on meanwhile.
     async fn backup(&self, _to: &std::path::Path) -> Result<(), crate::EngineError> {

@@ -20,7 +20,7 @@ impl<'p> Machine<'p, '_> {
     ) -> Result<CollectionProgress, Fault> {
         let place = || Place::Task(key.clone());
         let site = Site::inside(key, &self.state.tasks[key], task);
-        let items = match site.render(self.plan, self.state, &collection.items, "items")? {
+        let items = match self.reading.opened(site.render(self.world(), &collection.items, "items")?) {
             Value::Array(items) => items,
             other => return Err(Fault::ItemsNotAList { place: place(), found: shown(&other) }),
         };
@@ -34,7 +34,7 @@ impl<'p> Machine<'p, '_> {
                 let mut kept = Vec::new();
                 for (at, item) in items.into_iter().enumerate() {
                     let site = Site { item: Some(Item { collection, value: &item, at }), ..site };
-                    if site.is_true(self.plan, self.state, filter, "filter")? {
+                    if site.is_true(self.world(), filter, "filter")? {
                         kept.push(item);
                     }
                 }

@@ -33,13 +33,13 @@ impl<'p> Machine<'p, '_> {
         let output = match &task.outputs {
             Some(template) => {
                 let site = Site { output: answer, ..Site::inside(key, &self.state.tasks[key], task) };
-                site.render(self.plan, self.state, template, "outputs")?
+                site.render(self.world(), template, "outputs")?
             }
             None => answer.cloned().unwrap_or(Value::Null),
         };
         self.kept(&Place::Task(key.clone()), "its output", &output)?;
         if let Some(schema) = &task.output {
-            schema.validate(&output).map_err(|violations| Fault::OutputInvalid {
+            self.reading.validate(schema, &output).map_err(|violations| Fault::OutputInvalid {
                 place: Place::Task(key.clone()),
                 reason: joined(&violations),
             })?;
@@ -138,9 +138,7 @@ impl<'p> Machine<'p, '_> {
         // Templates see how the run ended.
         self.state.status = Status::Success;
         let output = match &self.plan.outputs {
-            Some(template) => {
-                Site { output: Some(&last), ..Site::default() }.render(self.plan, self.state, template, "outputs")
-            }
+            Some(template) => Site { output: Some(&last), ..Site::default() }.render(self.world(), template, "outputs"),
             None => Ok(last),
         };
         let output = output.and_then(|output| self.kept(&Place::Workflow, "its output", &output).map(|()| output));

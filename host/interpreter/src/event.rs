@@ -296,6 +296,26 @@ impl Event {
         }
     }
 
+    /// What somebody outside handed to the run with it.
+    pub fn payload(&self) -> Option<&Value> {
+        match self {
+            Self::Started { input, .. } => Some(input),
+            Self::TaskCompleted { output, .. } => Some(output),
+            Self::SignalReceived { signal, .. } => Some(&signal.payload),
+            _ => None,
+        }
+    }
+
+    /// As [`Self::payload`], to put a reference in the place of a large part.
+    pub fn payload_mut(&mut self) -> Option<&mut Value> {
+        match self {
+            Self::Started { input, .. } => Some(input),
+            Self::TaskCompleted { output, .. } => Some(output),
+            Self::SignalReceived { signal, .. } => Some(&mut signal.payload),
+            _ => None,
+        }
+    }
+
     /// The event's name, as its JSON has it.
     pub fn kind(&self) -> &'static str {
         match self {

@@ -26,6 +26,7 @@
 //! - Faults of a workflow (a template, a route, a schema) fail the task in which they are, and `on_error` handles them
 //!   like a failure of the executor. Only [`limits`] and a plan that does not belong to the run end the run at once.
 
+mod blob;
 mod collection;
 mod control;
 mod ending;
@@ -44,6 +45,7 @@ mod signal;
 mod state;
 mod wait;
 
+pub use blob::{BlobError, Blobs, NoBlobs};
 pub use event::{Command, Event, Failure, Signal, TaskKey, Timeout, Timer};
 pub use rewind::{RewindRefused, can_reset, can_retry};
 pub use signal::{SignalRefused, check_signal};
@@ -54,6 +56,9 @@ pub use state::{
 
 use compozy_plan::plan::{PLAN_FORMAT, Plan};
 
+use compozy_plan::blob::has_blob_key;
+
+use crate::blob::Reading;
 use crate::fault::Fault;
 use crate::machine::Machine;
 
@@ -63,10 +68,23 @@ use crate::machine::Machine;
 /// out of order: for a run that has ended or not begun, a second start, a task or a timer that is unknown or has
 /// ended, a signal that the run had before, or a run of a behaviour that this version does not have (see
 /// [`behaviour_supported`]).
-pub fn advance(plan: &Plan, state: &mut RunState, event: &Event) -> Vec<Command> {
-    if !behaviour_supported(state.behaviour) || !is_timely(plan, state, event) {
+///
+/// `blobs` reads the values that are kept apart, when somebody looks into one. An error means that one could not be read:
+/// the state is then neither the old nor the new one, and must be thrown away.
+pub fn advance(plan: &Plan, state: &mut RunState, event: &Event, blobs: &dyn Blobs) -> Result<Vec<Command>, BlobError> {
+    let reading = Reading::new(blobs);
+    let commands = advance_reading(plan, state, event, &reading);
+    match reading.failed() {
+        Some(error) => Err(error),
+        None => Ok(commands),
+    }
+}
+
+fn advance_reading(plan: &Plan, state: &mut RunState, event: &Event, reading: &Reading<'_>) -> Vec<Command> {
+    if !behaviour_supported(state.behaviour) || !timely(plan, state, event, reading) {
         return Vec::new();
     }
+    state.has_blobs |= event.payload().is_some_and(has_blob_key);
     state.now_ms = state.now_ms.max(event.now_ms());
     if let Event::Started { execution_id, seed, input, .. } = event {
         state.execution_id.clone_from(execution_id);
@@ -78,7 +96,7 @@ pub fn advance(plan: &Plan, state: &mut RunState, event: &Event) -> Vec<Command>
     if !state.status.is_terminal() {
         state.status = Status::Running;
     }
-    let mut machine = Machine::new(plan, state);
+    let mut machine = Machine::new(plan, state, reading);
     match event {
         _ if plan.format != PLAN_FORMAT => machine.abort(Fault::PlanFormat { found: plan.format, known: PLAN_FORMAT }),
         Event::Started { .. } => machine.start(),
@@ -111,7 +129,18 @@ pub fn behaviour_supported(version: u32) -> bool {
 }
 
 /// True when the event means something to the run as it stands. [`advance`] ignores all others.
-pub fn is_timely(plan: &Plan, state: &RunState, event: &Event) -> bool {
+///
+/// An error means that a value that is kept apart could not be read.
+pub fn is_timely(plan: &Plan, state: &RunState, event: &Event, blobs: &dyn Blobs) -> Result<bool, BlobError> {
+    let reading = Reading::new(blobs);
+    let timely = timely(plan, state, event, &reading);
+    match reading.failed() {
+        Some(error) => Err(error),
+        None => Ok(timely),
+    }
+}
+
+fn timely(plan: &Plan, state: &RunState, event: &Event, reading: &Reading<'_>) -> bool {
     let open = state.status != Status::Pending && !state.status.is_terminal();
     match event {
         Event::Started { .. } => state.status == Status::Pending,
@@ -120,7 +149,7 @@ pub fn is_timely(plan: &Plan, state: &RunState, event: &Event) -> bool {
         }
         Event::TimerFired { timer, .. } => open && state.timers.contains_key(&timer.to_string()),
         Event::SignalReceived { signal, .. } => {
-            !state.signal_ids.contains(&signal.id) && check_signal(plan, state, signal).is_ok()
+            !state.signal_ids.contains(&signal.id) && signal::check(plan, state, signal, reading).is_ok()
         }
         // A second request may hasten the end.
         Event::CancelRequested { grace_ms, .. } => open && (state.canceling.is_none() || *grace_ms == 0),

@@ -55,7 +55,7 @@ impl<'p> Machine<'p, '_> {
         let entry = &self.state.tasks[key];
         let field = if entry.status == Status::Success { "on_success.with" } else { "on_error.with" };
         let site = Site { output: entry.output.as_ref(), ..Site::inside(key, entry, task) };
-        Some(site.render(self.plan, self.state, template, field).map_err(Failure::from))
+        Some(site.render(self.world(), template, field).map_err(Failure::from))
     }
 
     /// A list came to its end with the task `last`.

@@ -8,18 +8,20 @@ use std::collections::BTreeSet;
 use compozy_plan::plan::{Plan, Task, TaskKind};
 use serde_json::Value;
 
+use crate::blob::Reading;
 use crate::event::{Command, Failure, TaskKey, Timer};
 use crate::fault::{Fault, Place};
 use crate::limits::{EVENT_TASKS_MAX, RUN_BYTES_MAX, RUN_TASKS_MAX, VALUE_DEPTH_MAX};
 use crate::locate::{self, Children};
 use crate::measure;
-use crate::scope::Site;
+use crate::scope::{Site, World};
 use crate::state::{Held, RunState, Status, TaskState};
 
 /// One event's work on a run.
 pub(crate) struct Machine<'p, 's> {
     pub(crate) plan: &'p Plan,
     pub(crate) state: &'s mut RunState,
+    pub(crate) reading: &'s Reading<'s>,
     commands: Vec<Command>,
     pub(crate) steps: Vec<Step<'p>>,
     /// Tasks that this very event gave out: an engine has not seen them, so they are dropped and not cancelled.
@@ -73,10 +75,11 @@ pub(crate) struct Answer {
 }
 
 impl<'p, 's> Machine<'p, 's> {
-    pub(crate) fn new(plan: &'p Plan, state: &'s mut RunState) -> Self {
+    pub(crate) fn new(plan: &'p Plan, state: &'s mut RunState, reading: &'s Reading<'s>) -> Self {
         Self {
             plan,
             state,
+            reading,
             commands: Vec::new(),
             steps: Vec::new(),
             fresh: BTreeSet::new(),
@@ -86,6 +89,11 @@ impl<'p, 's> Machine<'p, 's> {
             #[cfg(test)]
             done: 0,
         }
+    }
+
+    /// What templates and conditions read from.
+    pub(crate) fn world(&self) -> World<'_> {
+        World { plan: self.plan, state: self.state, reading: self.reading }
     }
 
     /// What is to be done.
@@ -215,11 +223,12 @@ impl<'p, 's> Machine<'p, 's> {
         self.charge(&key)?;
         // Evaluated before the visit is in the state: a loop's `tasks.<id>` is the visit before.
         let site = Site::outside(&key, parent.as_ref(), at, task);
-        let wanted = task.condition.as_ref().map_or(Ok(true), |condition| {
-            site.is_true(self.plan, self.state, condition, "condition").map_err(Failure::from)
-        });
+        let wanted = task
+            .condition
+            .as_ref()
+            .map_or(Ok(true), |condition| site.is_true(self.world(), condition, "condition").map_err(Failure::from));
         let with = match &wanted {
-            Ok(true) => with.unwrap_or_else(|| site.arguments(self.plan, self.state).map_err(Failure::from)),
+            Ok(true) => with.unwrap_or_else(|| site.arguments(self.world()).map_err(Failure::from)),
             Ok(false) | Err(_) => Ok(Value::Null),
         };
         let (with, failure) = match (&wanted, with) {
@@ -269,7 +278,7 @@ impl<'p, 's> Machine<'p, 's> {
             return (Value::Null, Some(fault.into()));
         }
         let arguments = if with.is_null() { crate::state::no_arguments() } else { &with };
-        let checked = task.input.as_ref().map_or(Ok(()), |schema| schema.validate(arguments));
+        let checked = task.input.as_ref().map_or(Ok(()), |schema| self.reading.validate(schema, arguments));
         let fault =
             checked.err().map(|violations| Fault::InputInvalid { place, reason: crate::fault::joined(&violations) });
         (with, fault.map(Failure::from))
@@ -395,6 +404,7 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::Machine;
+    use crate::blob::{NoBlobs, Reading};
     use crate::event::{Command, TaskKey};
     use crate::state::{RunState, Status};
 
@@ -421,13 +431,14 @@ mod tests {
         const ITEMS: usize = 10_000;
         let plan = plan(ITEMS, 100);
         let mut state = RunState { status: Status::Running, ..RunState::new() };
-        let mut machine = Machine::new(&plan, &mut state);
+        let reading = Reading::new(&NoBlobs);
+        let mut machine = Machine::new(&plan, &mut state, &reading);
         machine.start();
         // To fill up: the collection itself, and for each child one look and one begin.
         assert!(machine.done <= 2 * 100 + 3, "{} steps", machine.done);
         assert_eq!(machine.commands.len(), 100);
         for at in 0..ITEMS {
-            let mut machine = Machine::new(&plan, &mut state);
+            let mut machine = Machine::new(&plan, &mut state, &reading);
             machine.completed(&TaskKey(format!("all[{at}]")), &json!(at));
             // The child's end, a look at the collection, the next child, a look again; at last the collection's end.
             assert!(machine.done <= 4, "{} steps for child {at}", machine.done);

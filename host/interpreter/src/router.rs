@@ -20,7 +20,7 @@ impl Machine<'_, '_> {
         routes: &IndexMap<String, String>,
     ) -> Result<Answer, Fault> {
         let site = Site::inside(key, &self.state.tasks[key], task);
-        let value = site.evaluate(self.plan, self.state, condition, "condition")?;
+        let value = site.evaluate(self.world(), condition, "condition")?;
         let place = || Place::Task(key.clone());
         let text = route_name(&value).ok_or_else(|| Fault::Condition {
             place: place(),

@@ -9,11 +9,20 @@ use compozy_plan::scope::{Node, Scope};
 use compozy_plan::template::Template;
 use serde_json::{Value, json};
 
+use crate::blob::Reading;
 use crate::event::{Failure, TaskKey};
 use crate::fault::{Fault, Place};
 use crate::locate::{Children, Frame, frames};
 use crate::signal::signal_value;
 use crate::state::{RunState, TaskState};
+
+/// What templates and conditions read from.
+#[derive(Clone, Copy)]
+pub(crate) struct World<'a> {
+    pub(crate) plan: &'a Plan,
+    pub(crate) state: &'a RunState,
+    pub(crate) reading: &'a Reading<'a>,
+}
 
 /// A place of the run from which a template or a condition is evaluated.
 #[derive(Debug, Clone, Copy, Default)]
@@ -58,56 +67,61 @@ impl<'a> Site<'a> {
     }
 
     /// The task's own `with`, over that of a collection around it.
-    pub(crate) fn arguments(self, plan: &Plan, state: &RunState) -> Result<Value, Fault> {
+    pub(crate) fn arguments(self, world: World<'_>) -> Result<Value, Fault> {
         let own = match self.task.and_then(|task| task.with.as_ref()) {
-            Some(template) => self.render(plan, state, template, "with")?,
+            Some(template) => self.render(world, template, "with")?,
             None => Value::Null,
         };
-        let around = self.container.and_then(|container| state.tasks.get(container));
+        let around = self.container.and_then(|container| world.state.tasks.get(container));
         Ok(match (around, own) {
             (Some(around), own) if around.kind == "collection" => merged(&around.with, own),
             (_, own) => own,
         })
     }
 
-    /// Renders a template of the field `field`.
-    pub(crate) fn render(
+    /// Renders a template of the field `field`. Values that are kept apart and only handed on stay references.
+    pub(crate) fn render(self, world: World<'_>, template: &Template, field: &'static str) -> Result<Value, Fault> {
+        let mentions = Mentions::of_template(template);
+        let unread = self.scope(world.plan, world.state, &mentions)?;
+        let rendered = if world.state.has_blobs {
+            let everything = matches!(mentions, Mentions::Anything);
+            let scope = world.reading.for_template(&unread, template, everything);
+            template.render_handing_on(&scope, Some(&unread))
+        } else {
+            template.render(&unread)
+        };
+        let place = || self.place();
+        rendered.map_err(|error| Fault::Template { place: place(), field, reason: error.to_string() })
+    }
+
+    /// As [`Self::render`], with everything read.
+    pub(crate) fn render_whole(
         self,
-        plan: &Plan,
-        state: &RunState,
+        world: World<'_>,
         template: &Template,
         field: &'static str,
     ) -> Result<Value, Fault> {
-        let scope = self.scope(plan, state, &Mentions::of_template(template))?;
-        template.render(&scope).map_err(|error| Fault::Template {
-            place: self.place(),
-            field,
-            reason: error.to_string(),
-        })
+        Ok(world.reading.whole(self.render(world, template, field)?))
     }
 
     /// The value of a condition of the field `field`.
-    pub(crate) fn evaluate(
-        self,
-        plan: &Plan,
-        state: &RunState,
-        condition: &Condition,
-        field: &'static str,
-    ) -> Result<Value, Fault> {
-        let scope = self.scope(plan, state, &Mentions::of_condition(condition))?;
+    pub(crate) fn evaluate(self, world: World<'_>, condition: &Condition, field: &'static str) -> Result<Value, Fault> {
+        let scope = self.read_scope(world, condition)?;
         condition.evaluate(&scope).map_err(|error| self.condition_fault(field, &error))
     }
 
     /// Whether a condition of the field `field` holds.
-    pub(crate) fn is_true(
-        self,
-        plan: &Plan,
-        state: &RunState,
-        condition: &Condition,
-        field: &'static str,
-    ) -> Result<bool, Fault> {
-        let scope = self.scope(plan, state, &Mentions::of_condition(condition))?;
+    pub(crate) fn is_true(self, world: World<'_>, condition: &Condition, field: &'static str) -> Result<bool, Fault> {
+        let scope = self.read_scope(world, condition)?;
         condition.is_true(&scope).map_err(|error| self.condition_fault(field, &error))
+    }
+
+    fn read_scope<'w>(self, world: World<'w>, condition: &Condition) -> Result<Scope<'w>, Fault>
+    where
+        'a: 'w,
+    {
+        let scope = self.scope(world.plan, world.state, &Mentions::of_condition(condition))?;
+        Ok(if world.state.has_blobs { world.reading.for_condition(scope, condition) } else { scope })
     }
 
     fn condition_fault(self, field: &'static str, error: &dyn std::fmt::Display) -> Fault {

@@ -4,6 +4,7 @@ use compozy_plan::plan::{MEMORY_PLUGIN, Memory, Plan, SendSignal, Task, Tool};
 use compozy_plan::schema::Violation;
 use serde_json::{Value, json};
 
+use crate::blob::{BlobError, Blobs, Reading};
 use crate::event::{Command, Signal, TaskKey};
 use crate::fault::{Fault, Place, joined, shown};
 use crate::limits::{RUN_SIGNALS_MAX, SIGNAL_ID_BYTES_MAX, SIGNAL_RECEIVERS_MAX, VALUE_DEPTH_MAX};
@@ -70,7 +71,28 @@ impl SignalRefused {
 }
 
 /// Whether a run can take a signal. One that it had before is fine: it has no effect.
-pub fn check_signal(plan: &Plan, state: &RunState, signal: &Signal) -> Result<(), SignalRefused> {
+///
+/// The outer error means that the payload is kept apart and could not be read.
+pub fn check_signal(
+    plan: &Plan,
+    state: &RunState,
+    signal: &Signal,
+    blobs: &dyn Blobs,
+) -> Result<Result<(), SignalRefused>, BlobError> {
+    let reading = Reading::new(blobs);
+    let checked = check(plan, state, signal, &reading);
+    match reading.failed() {
+        Some(error) => Err(error),
+        None => Ok(checked),
+    }
+}
+
+pub(crate) fn check(
+    plan: &Plan,
+    state: &RunState,
+    signal: &Signal,
+    reading: &Reading<'_>,
+) -> Result<(), SignalRefused> {
     if state.signal_ids.contains(&signal.id) {
         return Ok(());
     }
@@ -97,7 +119,7 @@ pub fn check_signal(plan: &Plan, state: &RunState, signal: &Signal) -> Result<()
     // Several waits may have different schemas; one that fits is enough.
     let mut violations = Vec::new();
     for wait in waits {
-        match wait.schema.as_ref().map_or(Ok(()), |schema| schema.validate(&signal.payload)) {
+        match wait.schema.as_ref().map_or(Ok(()), |schema| reading.validate(schema, &signal.payload)) {
             Ok(()) => return Ok(()),
             Err(found) => violations = found,
         }
@@ -127,11 +149,11 @@ impl Machine<'_, '_> {
         let site = Site::inside(key, &self.state.tasks[key], task);
         let to = match &signal.to {
             None => None,
-            Some(template) => Some(receivers(&site.render(self.plan, self.state, template, "to")?, &place)?),
+            Some(template) => Some(receivers(&site.render_whole(self.world(), template, "to")?, &place)?),
         };
         let payload = match &signal.payload {
             None => Value::Null,
-            Some(template) => site.render(self.plan, self.state, template, "payload")?,
+            Some(template) => site.render(self.world(), template, "payload")?,
         };
         self.kept(&place, "the signal's payload", &payload)?;
         let source = self.state.execution_id.clone();
@@ -146,7 +168,7 @@ impl Machine<'_, '_> {
         let site = Site::inside(key, &self.state.tasks[key], task);
         let memory_key = match &memory.key {
             None => Value::from(memory.memory.as_str()),
-            Some(template) => site.render(self.plan, self.state, template, "key_template")?,
+            Some(template) => site.render_whole(self.world(), template, "key_template")?,
         };
         if !matches!(&memory_key, Value::String(text) if !text.is_empty()) {
             let (wanted, found) = ("a text that is not empty", shown(&memory_key));
@@ -154,7 +176,7 @@ impl Machine<'_, '_> {
         }
         let payload = match &memory.payload {
             None => Value::Null,
-            Some(template) => site.render(self.plan, self.state, template, "payload")?,
+            Some(template) => site.render(self.world(), template, "payload")?,
         };
         self.kept(&place, "the memory's payload", &payload)?;
         let tool = Tool {

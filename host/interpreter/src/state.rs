@@ -92,6 +92,9 @@ pub struct RunState {
     /// The size of the values kept so far, in bytes; bounded by [`crate::limits::RUN_BYTES_MAX`].
     #[serde(default)]
     pub bytes: usize,
+    /// Whether something that was handed to the run is kept apart, and only referred to.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub has_blobs: bool,
     /// Tasks that somebody outside works on.
     #[serde(default)]
     pub active: usize,
@@ -266,6 +269,7 @@ impl RunState {
             tasks: IndexMap::new(),
             visits: IndexMap::new(),
             bytes: 0,
+            has_blobs: false,
             active: 0,
             timers: BTreeMap::new(),
             paused: None,

@@ -17,7 +17,7 @@ impl<'p> Machine<'p, '_> {
         let mut timeout_ms = 0;
         if let Some(template) = &wait.timeout {
             let site = Site::inside(key, &self.state.tasks[key], task);
-            let value = site.render(self.plan, self.state, template, "timeout")?;
+            let value = site.render_whole(self.world(), template, "timeout")?;
             timeout_ms = milliseconds(&value).ok_or_else(|| Fault::WrongValue {
                 place: Place::Task(key.clone()),
                 field: "timeout",
@@ -109,10 +109,8 @@ impl<'p> Machine<'p, '_> {
     ) -> bool {
         let signal = signal_value(self.plan, received);
         let site = Site { signal: Some(&signal), processor, ..Site::inside(key, &self.state.tasks[key], task) };
-        let liked = wait
-            .condition
-            .as_ref()
-            .map_or(Ok(true), |condition| site.is_true(self.plan, self.state, condition, "condition"));
+        let liked =
+            wait.condition.as_ref().map_or(Ok(true), |condition| site.is_true(self.world(), condition, "condition"));
         match liked {
             Ok(false) => return false,
             Ok(true) => {

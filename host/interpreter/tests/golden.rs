@@ -12,7 +12,7 @@ mod workflow;
 
 use std::path::{Path, PathBuf};
 
-use compozy_interpreter::{BEHAVIOUR_VERSION, Command, Event, RunState, advance, behaviour_supported};
+use compozy_interpreter::{BEHAVIOUR_VERSION, Command, Event, NoBlobs, RunState, advance, behaviour_supported};
 use compozy_plan::plan::Plan;
 use serde::{Deserialize, Serialize};
 use support::Run;
@@ -75,7 +75,7 @@ fn recorded_events_lead_where_they_led() {
             assert!(behaviour_supported(expected.behaviour), "{name}: behaviour {}", expected.behaviour);
             let mut state = RunState::new();
             for (number, (event, commands)) in steps.iter().enumerate() {
-                let found = advance(&plan, &mut state, event);
+                let found = advance(&plan, &mut state, event, &NoBlobs).unwrap();
                 assert_eq!(&found, commands, "{name}: event {}: {event:?}", number + 1);
             }
             assert_eq!(state, expected, "{name}");

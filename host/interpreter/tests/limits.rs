@@ -6,7 +6,7 @@ mod workflow;
 use compozy_interpreter::limits::{
     NAMES_SHOWN_MAX, RUN_BYTES_MAX, RUN_TASKS_MAX, VALUE_DEPTH_MAX, VALUE_SHOWN_CHARS_MAX,
 };
-use compozy_interpreter::{Command, Event, Failure, RunState, Status, TaskKey, advance};
+use compozy_interpreter::{Command, Event, Failure, NoBlobs, RunState, Status, TaskKey, advance};
 use compozy_plan::limits::COLLECTION_ITEMS_MAX;
 use compozy_plan::plan::Plan;
 use serde_json::{Value, json};
@@ -15,12 +15,12 @@ fn started(yaml: &str, input: Value) -> (Plan, RunState, Vec<Command>) {
     let plan = workflow::compile(yaml).expect("a workflow");
     let mut state = RunState::new();
     let event = Event::Started { now_ms: 1, execution_id: "e".to_owned(), seed: 1, input };
-    let commands = advance(&plan, &mut state, &event);
+    let commands = advance(&plan, &mut state, &event, &NoBlobs).unwrap();
     (plan, state, commands)
 }
 
 fn done(plan: &Plan, state: &mut RunState, task: &TaskKey, output: Value) -> Vec<Command> {
-    advance(plan, state, &Event::TaskCompleted { now_ms: 2, task: task.clone(), output })
+    advance(plan, state, &Event::TaskCompleted { now_ms: 2, task: task.clone(), output }, &NoBlobs).unwrap()
 }
 
 fn first_scheduled(state: &RunState) -> Option<TaskKey> {
@@ -100,7 +100,8 @@ fn details_that_are_too_deep_are_dropped() {
     let (plan, mut state, _) = started("tasks: [{ id: a, tool: one }]", Value::Null);
     let details = (0..=VALUE_DEPTH_MAX).fold(Value::Null, |inner, _| json!([inner]));
     let failure = Failure { details, ..Failure::permanent("BROKEN", "broke") };
-    advance(&plan, &mut state, &Event::TaskFailed { now_ms: 2, task: TaskKey("a".to_owned()), failure });
+    advance(&plan, &mut state, &Event::TaskFailed { now_ms: 2, task: TaskKey("a".to_owned()), failure }, &NoBlobs)
+        .unwrap();
     assert_eq!(state.failure.as_ref().map(|failure| &failure.details), Some(&Value::Null));
     assert_eq!(state.failure.as_ref().map(|failure| failure.code.as_str()), Some("BROKEN"));
 }
@@ -134,7 +135,7 @@ fn a_plan_of_another_format_is_not_guessed_at() {
     plan.format = 99;
     let mut state = RunState::new();
     let event = Event::Started { now_ms: 1, execution_id: "e".to_owned(), seed: 1, input: Value::Null };
-    assert_eq!(advance(&plan, &mut state, &event), [Command::Finish]);
+    assert_eq!(advance(&plan, &mut state, &event, &NoBlobs).unwrap(), [Command::Finish]);
     assert_says(failure(&state), "PLAN_MISMATCH", &["format 99", "format 2"]);
 }
 

@@ -4,6 +4,7 @@
 //! every problem of the file at once, each with its place, a stable code and what to do, and the value when there is no
 //! error among them.
 
+pub mod blob;
 mod catalog;
 pub mod condition;
 mod diagnostic;

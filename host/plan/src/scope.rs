@@ -115,6 +115,27 @@ impl<'a> Scope<'a> {
         self
     }
 
+    /// The node of `name` in this scope itself, to change it.
+    pub fn node_mut(&mut self, name: &str) -> Option<&mut Node<'a>> {
+        self.names.get_mut(name)
+    }
+
+    /// The names of this scope itself.
+    pub fn own_names(&self) -> impl Iterator<Item = &str> {
+        self.names.keys().map(String::as_str)
+    }
+
+    /// Whether there is something at the end of a path.
+    pub fn leads_somewhere(&self, path: &[String]) -> bool {
+        self.at(path).is_some()
+    }
+
+    /// What a path leads to.
+    pub(crate) fn at(&self, path: &[String]) -> Option<View<'_>> {
+        let (root, rest) = path.split_first()?;
+        rest.iter().try_fold(self.get(root)?, |view, name| view.field(name))
+    }
+
     /// The value of `name`.
     pub(crate) fn get(&self, name: &str) -> Option<View<'_>> {
         let mut scope = Some(self);

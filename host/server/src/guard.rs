@@ -8,10 +8,10 @@ use std::time::Instant;
 
 use axum::body::Body;
 use axum::extract::{Request, State};
-use axum::http::Response;
+use axum::http::{HeaderMap, Response, header};
 use axum::middleware::Next;
 use axum::response::IntoResponse;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, SemaphorePermit};
 
 use crate::limits::Limits;
 use crate::problem::{Code, Problem};
@@ -48,14 +48,43 @@ pub(crate) async fn document_problems(request: Request, next: Next) -> Response<
 #[derive(Clone)]
 pub(crate) struct Bounds {
     places: Arc<Semaphore>,
+    /// One permit for each KiB of the bodies of requests.
+    room: Arc<Semaphore>,
     limits: Arc<Limits>,
 }
 
 impl Bounds {
     pub(crate) fn new(limits: Arc<Limits>) -> Self {
-        Self { places: Arc::new(Semaphore::new(limits.requests)), limits }
+        let room = Semaphore::new(limits.bodies_bytes / KIB);
+        Self { places: Arc::new(Semaphore::new(limits.requests)), room: Arc::new(room), limits }
+    }
+
+    /// Waits until there is room for a request's body, as large as it says that it is.
+    async fn room_for(&self, headers: &HeaderMap) -> Result<SemaphorePermit<'_>, Problem> {
+        let declared = headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
+        let bytes: usize = match declared {
+            Some(bytes) => bytes,
+            // Sent in chunks: it may become as large as a body may be.
+            None if headers.contains_key(header::TRANSFER_ENCODING) => self.limits.body_bytes,
+            None => 0,
+        };
+        // One that is too large is refused further in, and never read.
+        let kib = u32::try_from(bytes.min(self.limits.body_bytes).div_ceil(KIB)).unwrap_or(u32::MAX);
+        match tokio::time::timeout(self.limits.body_read, self.room.acquire_many(kib)).await {
+            Ok(Ok(room)) => Ok(room),
+            Ok(Err(_)) | Err(_) => {
+                let allowed = self.limits.bodies_bytes;
+                let detail = format!(
+                    "the host works on requests whose bodies have nearly {allowed} bytes together (limit \
+                     `bodies_bytes`); try again"
+                );
+                Err(Problem::new(Code::Overloaded, detail).with("limit", "bodies_bytes").with("allowed", allowed))
+            }
+        }
     }
 }
+
+const KIB: usize = 1024;
 
 /// Refuses at once when too many requests are worked on, and ends one that takes too long.
 pub(crate) async fn bound(State(bounds): State<Bounds>, request: Request, next: Next) -> Response<Body> {
@@ -66,6 +95,10 @@ pub(crate) async fn bound(State(bounds): State<Bounds>, request: Request, next: 
             .with("limit", "requests")
             .with("allowed", allowed)
             .into_response();
+    };
+    let _room = match bounds.room_for(request.headers()).await {
+        Ok(room) => room,
+        Err(problem) => return problem.into_response(),
     };
     let answered = tokio::time::timeout(bounds.limits.request, next.run(request)).await;
     answered.unwrap_or_else(|_| {

@@ -2,8 +2,11 @@
 
 use std::time::Duration;
 
-/// A request's body, in bytes.
-pub const BODY_BYTES_MAX: usize = 1024 * 1024;
+/// A request's body, in bytes: the largest payload, and what is around it.
+pub const BODY_BYTES_MAX: usize = compozy_engine::limits::PAYLOAD_BYTES_MAX + 64 * 1024;
+/// Bodies that are read and worked on at once, together, in bytes; further requests wait for at most
+/// [`BODY_READ_TIMEOUT`], then they are refused with `OVERLOADED`.
+pub const BODIES_BYTES_MAX: usize = 128 * 1024 * 1024;
 /// A request's line and headers together, in bytes.
 pub const HEAD_BYTES_MAX: usize = 32 * 1024;
 /// Headers of one request.
@@ -29,6 +32,7 @@ pub const RETRY_AFTER_S: u64 = 1;
 
 const _: () = assert!(HEAD_BYTES_MAX >= 8 * 1024, "the HTTP library refuses a smaller buffer");
 const _: () = assert!(compozy_engine::limits::IDEMPOTENCY_KEY_BYTES_MAX < HEAD_BYTES_MAX);
+const _: () = assert!(BODY_BYTES_MAX <= BODIES_BYTES_MAX);
 const _: () = assert!(BODY_READ_TIMEOUT.as_secs() < REQUEST_TIMEOUT.as_secs());
 
 /// The limits that tests make small.
@@ -36,6 +40,8 @@ const _: () = assert!(BODY_READ_TIMEOUT.as_secs() < REQUEST_TIMEOUT.as_secs());
 pub struct Limits {
     /// See [`BODY_BYTES_MAX`].
     pub body_bytes: usize,
+    /// See [`BODIES_BYTES_MAX`].
+    pub bodies_bytes: usize,
     /// See [`CONNECTIONS_MAX`].
     pub connections: usize,
     /// See [`REQUESTS_MAX`].
@@ -54,6 +60,7 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             body_bytes: BODY_BYTES_MAX,
+            bodies_bytes: BODIES_BYTES_MAX,
             connections: CONNECTIONS_MAX,
             requests: REQUESTS_MAX,
             head_read: HEAD_READ_TIMEOUT,

@@ -42,6 +42,12 @@ codes! {
     WorkflowNotFound = "WORKFLOW_NOT_FOUND", StatusCode::NOT_FOUND, "There is no such workflow", false;
     /// No such execution.
     ExecutionNotFound = "EXECUTION_NOT_FOUND", StatusCode::NOT_FOUND, "There is no such execution", false;
+    /// The execution refers to no such value.
+    BlobNotFound = "BLOB_NOT_FOUND", StatusCode::NOT_FOUND, "The execution refers to no such value", false;
+    /// A value that the execution refers to is lost.
+    BlobLost = "BLOB_LOST", StatusCode::INTERNAL_SERVER_ERROR, "A value of the execution is lost", false;
+    /// The payload has a key that is reserved.
+    PayloadReserved = "PAYLOAD_RESERVED", StatusCode::BAD_REQUEST, "The payload has a reserved key", false;
     /// The execution waits for no such signal.
     SignalUnknown = "SIGNAL_UNKNOWN", StatusCode::BAD_REQUEST, "The execution waits for no such signal", false;
     /// The signal's payload does not fit.

@@ -11,10 +11,12 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tokio::task::AbortHandle;
 
+use super::blobs;
 use super::queue::{AttemptEnd, Report};
 use super::request::json_bytes;
 use super::retry;
 use super::shared::{Shared, add};
+use super::vault::Claim;
 use crate::port::{ExecutionId, Signs, TaskCall, TaskReport};
 
 /// What is called, as the journal keeps it.
@@ -68,8 +70,9 @@ pub(super) fn spawn(shared: &Arc<Shared>, launch: &Launch) -> (AbortHandle, Sign
         // The executor's future is gone when this ends, so nothing of the attempt runs after its report.
         let heartbeat = launch.call.policy.heartbeat_ms.map(Duration::from_millis);
         let signs = call.signs.clone();
-        let work = bounded(catch_panic(executor.execute(call)), &signs, timeout, heartbeat);
-        let report = match work.await {
+        let shared = Arc::clone(&guard.shared);
+        let work = bounded(catch_panic(blobs::execute(&shared, executor, call)), &signs, timeout, heartbeat);
+        let mut report = match work.await {
             Ok(Ok(report)) => report,
             Ok(Err(panic)) => failed(panicked(&key, &panic)),
             Err(passed) => {
@@ -77,7 +80,9 @@ pub(super) fn spawn(shared: &Arc<Shared>, launch: &Launch) -> (AbortHandle, Sign
                 failed(retry::timed_out(&key, launch.attempt, &launch.call.policy, bound))
             }
         };
-        guard.report(AttemptEnd::Answered(Box::new(report)));
+        // The work is done: from here on its time does not count.
+        let claim = blobs::put_away(&shared, &key, &mut report).await;
+        guard.report(AttemptEnd::Answered(Box::new(report)), claim);
     });
     (task.abort_handle(), signs)
 }
@@ -145,13 +150,19 @@ struct Guard {
 }
 
 impl Guard {
-    fn report(&mut self, end: AttemptEnd) {
+    fn report(&mut self, end: AttemptEnd, claim: Claim) {
         self.reported = true;
         let bytes = match &end {
             AttemptEnd::Answered(report) => report.result.as_ref().map_or_else(json_bytes, json_bytes),
             AttemptEnd::Lost => 0,
         };
-        self.shared.queue.report(Report { task: self.task, attempt: self.attempt, end, bytes });
+        self.shared.queue.report(Report {
+            task: self.task,
+            attempt: self.attempt,
+            end,
+            bytes,
+            _claim: Arc::new(claim),
+        });
     }
 }
 
@@ -166,7 +177,7 @@ impl Drop for Guard {
             } else {
                 AttemptEnd::Lost
             };
-            self.report(end);
+            self.report(end, Claim::default());
         }
         self.shared.live.send_modify(|live| *live -= 1);
     }

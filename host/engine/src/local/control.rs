@@ -1,9 +1,10 @@
 //! What callers do to a run: signals, pause, cancel, retry and so on. Doing it twice is doing it once.
 
-use compozy_interpreter::{Event, Failure, can_reset, can_retry, check_signal, is_timely};
+use compozy_interpreter::{Event, Failure, RewindRefused, can_reset, can_retry, check_signal, is_timely};
 
 use super::runs::{Fault, Hot, Runs};
 use super::tx::Tx;
+use super::vault::Vault;
 use crate::EngineError;
 use crate::port::{Control, ExecutionId};
 
@@ -23,7 +24,7 @@ pub(super) fn control(tx: &mut Tx<'_>, runs: &mut Runs, id: &ExecutionId, contro
 
 /// Records the event of a control, unless it would change nothing.
 pub(super) fn apply(tx: &mut Tx<'_>, hot: &mut Hot, control: &Control) -> Result<(), Fault> {
-    check(hot, control).map_err(Fault::Refused)?;
+    check(hot, control, tx.vault)?;
     let now_ms = tx.event_time(hot);
     let event = match control.clone() {
         Control::Signal(signal) => Event::SignalReceived { now_ms, signal },
@@ -36,25 +37,29 @@ pub(super) fn apply(tx: &mut Tx<'_>, hot: &mut Hot, control: &Control) -> Result
         Control::Retry => Event::RetryRequested { now_ms },
         Control::Reset { task } => Event::ResetRequested { now_ms, task },
     };
-    if is_timely(&hot.plan, &hot.state, &event) {
+    if is_timely(&hot.plan, &hot.state, &event, tx.vault.as_ref())? {
         tx.record(hot, event, None)?;
     }
     Ok(())
 }
 
+fn rewind_refused(id: ExecutionId, reason: RewindRefused) -> Fault {
+    Fault::Refused(EngineError::RewindRefused { id, reason })
+}
+
 /// Whether it can be done. What was done before can be done again, without effect.
-fn check(hot: &Hot, control: &Control) -> Result<(), EngineError> {
+fn check(hot: &Hot, control: &Control, vault: &Vault) -> Result<(), Fault> {
     let id = || hot.id.clone();
     match control {
-        Control::Signal(signal) => check_signal(&hot.plan, &hot.state, signal)
-            .map_err(|reason| EngineError::SignalRefused { id: id(), reason }),
-        Control::Retry => can_retry(&hot.state).map_err(|reason| EngineError::RewindRefused { id: id(), reason }),
+        Control::Signal(signal) => check_signal(&hot.plan, &hot.state, signal, vault)?
+            .map_err(|reason| Fault::Refused(EngineError::SignalRefused { id: id(), reason })),
+        Control::Retry => can_retry(&hot.state).map_err(|reason| rewind_refused(id(), reason)),
         Control::Reset { task } => {
-            can_reset(&hot.plan, &hot.state, task).map_err(|reason| EngineError::RewindRefused { id: id(), reason })
+            can_reset(&hot.plan, &hot.state, task).map_err(|reason| rewind_refused(id(), reason))
         }
         Control::Pause { .. } | Control::Resume if hot.state.status.is_terminal() => {
             let status = hot.state.status.name();
-            Err(EngineError::ExecutionEnded { id: id(), status, operation: control.name() })
+            Err(Fault::Refused(EngineError::ExecutionEnded { id: id(), status, operation: control.name() }))
         }
         Control::Pause { .. } | Control::Resume | Control::Cancel { .. } | Control::Terminate { .. } => Ok(()),
     }

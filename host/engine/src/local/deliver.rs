@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use super::control::{apply, control};
 use super::ops::start;
 use super::outside::Letter;
-use super::request::{Definitions, Parent, check};
+use super::request::{Definitions, Parent, check, whole};
 use super::runs::{Fault, Runs};
 use super::tx::Tx;
 use crate::port::{Control, ExecutionId, StartRequest, Workflows};
@@ -114,7 +114,7 @@ impl Postman<'_> {
             return answer(tx, runs, from, task, Err(failure));
         };
         let request = StartRequest { plan, input, idempotency_key: None };
-        match check(self.definitions, request, tx.now_ms) {
+        match check(self.definitions, request, tx.now_ms, tx.vault)? {
             Ok(mut child) => {
                 child.parent = Some(Parent { run: from, task, close, depth });
                 start(tx, runs, &child).map(drop)
@@ -153,15 +153,16 @@ impl Postman<'_> {
     ) -> Result<Result<ExecutionId, EngineError>, Fault> {
         let workflow = plan.workflow.clone();
         let triggers = plan.triggers.iter().filter(|trigger| trigger.name == signal.name);
+        let payload = whole(tx.vault, signal.payload.clone())?;
         for schema in triggers.filter_map(|trigger| trigger.schema.as_ref()) {
-            if let Err(violations) = schema.validate(&signal.payload) {
+            if let Err(violations) = schema.validate(&payload) {
                 return Ok(Err(EngineError::InvalidInput { workflow, violations }));
             }
         }
         // A signal without a payload starts like a request without an input.
         let input = if signal.payload.is_null() { json!({}) } else { signal.payload.clone() };
         let request = StartRequest { plan: Arc::clone(plan), input, idempotency_key: None };
-        match check(self.definitions, request, tx.now_ms) {
+        match check(self.definitions, request, tx.now_ms, tx.vault)? {
             Ok(checked) => start(tx, runs, &checked).map(Ok),
             Err(error) => Ok(Err(error)),
         }
@@ -181,7 +182,7 @@ fn send_to(tx: &mut Tx<'_>, runs: &mut Runs, to: &[String], signal: &Signal) -> 
             Err(Fault::Run(reason)) => {
                 refused.push(json!({ "exec_id": id, "code": "EXECUTION_UNREADABLE", "message": reason }));
             }
-            Err(fault @ Fault::Sql(_)) => return Err(fault),
+            Err(fault @ (Fault::Sql(_) | Fault::Blob(_) | Fault::Storage(_))) => return Err(fault),
         }
     }
     Ok(outcome(signal, "delivered", &delivered, &refused))

@@ -134,6 +134,11 @@ impl JournalFile {
         Ok(())
     }
 
+    /// Something beside the journal, without which the journal must not go on, fails for now.
+    pub(super) fn unavailable(&self, action: &'static str, error: &dyn std::fmt::Display) -> EngineError {
+        EngineError::StorageUnavailable { folder: self.folder.clone(), action, reason: error.to_string() }
+    }
+
     /// Says what an error of SQLite means for us. By its code, never by its text.
     pub(super) fn error(&self, action: &'static str, error: &rusqlite::Error) -> EngineError {
         match error.sqlite_error_code() {
@@ -220,7 +225,7 @@ mod tests {
         let refused = file.open_writer().unwrap_err();
         assert_eq!(refused.code(), "JOURNAL_TOO_NEW");
         let message = refused.to_string();
-        assert!(message.contains("has format 99, this version reads up to 2"), "{message}");
+        assert!(message.contains("has format 99, this version reads up to 3"), "{message}");
         let conn = Connection::open(&file.path).unwrap();
         assert_eq!(read_pragma(&conn, "user_version").unwrap(), "99");
     }
@@ -240,7 +245,7 @@ mod tests {
         conn.pragma_update(None, "user_version", 1).unwrap();
         drop(conn);
         let conn = file.open_writer().unwrap();
-        assert_eq!(read_pragma(&conn, "user_version").unwrap(), "2");
+        assert_eq!(read_pragma(&conn, "user_version").unwrap(), "3");
         let kept: (String, Option<i64>, u32) = conn
             .query_row("SELECT execution, parent, depth FROM run", [], |row| {
                 Ok((row.get(0)?, row.get(1)?, row.get(2)?))

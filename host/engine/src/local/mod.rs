@@ -6,6 +6,7 @@
 //!   crash between the two loses nothing) and their timers; `prune` removes what ended long ago.
 //! - `queue` is the way in; `attempt` runs one attempt and reports; `retry` judges the report.
 //! - `reader` answers questions on connections that cannot write.
+//! - `vault` keeps large values apart; `sweep` removes those that a crash left to nobody.
 //! - `file`, `schema` and `lock` are the file, its format and its owner.
 //!
 //! **A task may run more than once, its result is recorded exactly once.** An attempt begins after its row is durable;
@@ -14,6 +15,8 @@
 //! does not count as a failed one.
 
 mod attempt;
+mod backup;
+mod blobs;
 mod cache;
 mod control;
 mod deliver;
@@ -29,7 +32,9 @@ mod retry;
 mod runs;
 mod schema;
 mod shared;
+mod sweep;
 mod tx;
+mod vault;
 mod view;
 mod writer;
 
@@ -52,7 +57,9 @@ use self::queue::{QueueLimits, Request};
 use self::reader::Readers;
 use self::request::Definitions;
 use self::shared::{Phase, Shared};
+use self::vault::{Claim, Vault};
 use self::writer::Writer;
+use crate::blob_store::{BlobStore, FileBlobs};
 use crate::clock::{Clock, SystemClock};
 use crate::port::{
     Control, Engine, EngineHealth, Execution, ExecutionId, ExecutionSummary, Filter, JournalRecord, Notice,
@@ -62,6 +69,9 @@ use crate::{EngineError, limits};
 
 /// The name of this engine.
 const ENGINE: &str = "embedded";
+
+/// Where large values are, in the data folder.
+const BLOBS_FOLDER: &str = "blobs";
 
 /// How long a stop waits for executors that do not let go of their thread.
 const ABORT_MAX: Duration = Duration::from_secs(5);
@@ -83,6 +93,8 @@ pub struct LocalOptions {
     pub queue_operations: usize,
     /// What those may hold together, in bytes.
     pub queue_bytes: usize,
+    /// Where values go that are too large for the journal; `None` is the folder `blobs` in the data folder.
+    pub blobs: Option<Arc<dyn BlobStore>>,
     /// The workflows that runs may start.
     pub workflows: Arc<dyn Workflows>,
 }
@@ -98,6 +110,7 @@ impl LocalOptions {
             runtime: None,
             queue_operations: limits::SUBMIT_OPS_MAX,
             queue_bytes: limits::SUBMIT_BYTES_MAX,
+            blobs: None,
             workflows: Arc::new(BTreeMap::new()),
         }
     }
@@ -116,8 +129,17 @@ impl LocalEngine {
     ///
     /// Blocks for a few disk operations.
     pub fn open(options: LocalOptions) -> Result<Self, EngineError> {
-        let LocalOptions { data_dir, executor, clock, concurrency, runtime, queue_operations, queue_bytes, workflows } =
-            options;
+        let LocalOptions {
+            data_dir,
+            executor,
+            clock,
+            concurrency,
+            runtime,
+            queue_operations,
+            queue_bytes,
+            blobs,
+            workflows,
+        } = options;
         if concurrency == 0 || concurrency > limits::CONCURRENCY_MAX {
             return Err(EngineError::InvalidOption(format!(
                 "the concurrency is {concurrency}, 1 to {} attempts are allowed",
@@ -133,11 +155,13 @@ impl LocalEngine {
         let lock = OwnerLock::acquire(&data_dir)?;
         let file = JournalFile::new(&data_dir);
         let queue = QueueLimits { operations: queue_operations.max(1), bytes: queue_bytes };
-        let shared = Arc::new(Shared::new(queue, clock, executor, runtime.clone()));
+        let blobs = blobs.unwrap_or_else(|| Arc::new(FileBlobs::new(data_dir.join(BLOBS_FOLDER))));
+        let vault = Arc::new(Vault::new(blobs));
+        let shared = Arc::new(Shared::new(queue, clock, Arc::clone(&vault), executor, runtime.clone()));
         let definitions = Arc::new(Definitions::default());
         let (ours, theirs) = (Arc::clone(&shared), Arc::clone(&definitions));
         let writer = Writer::open(ours, file.clone(), lock, concurrency, workflows, theirs)?;
-        let readers = Readers::open(file, runtime)?;
+        let readers = Readers::open(file, runtime.clone(), vault)?;
         let writer = std::thread::Builder::new()
             .name("journal-writer".to_owned())
             .spawn({
@@ -149,6 +173,8 @@ impl LocalEngine {
                 }
             })
             .map_err(|e| EngineError::Internal(format!("the journal's writer cannot begin: {e}")))?;
+        let swept = Arc::clone(&shared);
+        runtime.spawn_blocking(move || sweep::sweep(&swept));
         Ok(Self { shared, readers, definitions, writer: Mutex::new(Some(writer)) })
     }
 
@@ -168,6 +194,19 @@ impl LocalEngine {
         let (reply, answer) = oneshot::channel();
         self.shared.queue.submit(request(reply))?;
         answer.await.map_err(|_writer_gone| EngineError::Stopping)?
+    }
+
+    /// Runs what may write to the blob store where it may block.
+    async fn maybe_blocking<T: Send + 'static>(
+        &self,
+        blocking: bool,
+        work: impl FnOnce() -> Result<T, EngineError> + Send + 'static,
+    ) -> Result<T, EngineError> {
+        if !blocking {
+            return work();
+        }
+        let done = self.shared.runtime.spawn_blocking(work).await;
+        done.map_err(|e| EngineError::Internal(format!("putting away a value: {e}")))?
     }
 
     fn shut_down(&self) {
@@ -205,7 +244,11 @@ impl Drop for WriterGone {
 #[async_trait::async_trait]
 impl Engine for LocalEngine {
     async fn start(&self, request: StartRequest) -> Result<ExecutionId, EngineError> {
-        let start = request::check(&self.definitions, request, self.shared.clock.now_ms())?;
+        let (definitions, vault) = (Arc::clone(&self.definitions), Arc::clone(&self.shared.vault));
+        let now_ms = self.shared.clock.now_ms();
+        let large = request::json_bytes(&request.input) > limits::INLINE_BYTES_MAX;
+        let take_in = move || request::take_in(&definitions, request, now_ms, &vault);
+        let start = self.maybe_blocking(large, take_in).await?;
         self.ask(|reply| Request::Start { start: Box::new(start), reply }).await
     }
 
@@ -227,10 +270,21 @@ impl Engine for LocalEngine {
     }
 
     async fn control(&self, id: &ExecutionId, control: Control) -> Result<(), EngineError> {
+        let mut control = request::named(control);
+        let mut claim = Claim::default();
+        if let Control::Signal(signal) = &mut control {
+            let mut payload = std::mem::take(&mut signal.payload);
+            let vault = Arc::clone(&self.shared.vault);
+            let large = request::json_bytes(&payload) > limits::INLINE_BYTES_MAX;
+            let take_in = move || {
+                let claim = vault.take_in(|| "the payload of the signal".to_owned(), &mut payload)?;
+                Ok((payload, claim))
+            };
+            (signal.payload, claim) = self.maybe_blocking(large, take_in).await?;
+        }
         let bytes = request::check_control(&control)?;
-        let control = request::named(control);
         let (id, control) = (id.clone(), Box::new(control));
-        self.ask(|reply| Request::Control { id, control, bytes, reply }).await
+        self.ask(|reply| Request::Control { id, control, bytes, _claim: claim, reply }).await
     }
 
     async fn prune(&self, ended_before_ms: u64) -> Result<u64, EngineError> {
@@ -242,6 +296,10 @@ impl Engine for LocalEngine {
                 return Ok(removed);
             }
         }
+    }
+
+    async fn blob(&self, id: &ExecutionId, digest: &str) -> Result<Option<Vec<u8>>, EngineError> {
+        self.readers.blob(id, digest).await
     }
 
     async fn backup(&self, to: &Path) -> Result<(), EngineError> {

@@ -250,7 +250,7 @@ pub(super) fn timer_fired(tx: &mut Tx<'_>, runs: &mut Runs, due: &Due) -> Result
     let timer = due.timer.parse().map_err(Fault::Run)?;
     let mut hot = runs.take(tx.conn, due.run)?;
     let event = Event::TimerFired { now_ms: tx.event_time(&hot), timer };
-    if compozy_interpreter::is_timely(&hot.plan, &hot.state, &event) {
+    if compozy_interpreter::is_timely(&hot.plan, &hot.state, &event, tx.vault.as_ref())? {
         tx.record(&mut hot, event, None)?;
     }
     runs.put(hot);

@@ -1,12 +1,13 @@
 //! The way to the writer: bounded for what asks, unbounded for what was already begun.
 
 use std::collections::VecDeque;
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 
 use super::request::Start;
+use super::vault::Claim;
 use crate::port::{Control, ExecutionId, TaskReport};
 use crate::{EngineError, limits};
 
@@ -16,8 +17,16 @@ pub(super) enum Request {
     Start { start: Box<Start>, reply: oneshot::Sender<Result<ExecutionId, EngineError>> },
     /// Remove some of the runs that ended before a time.
     Prune { ended_before_ms: u64, reply: oneshot::Sender<Result<usize, EngineError>> },
+    /// Forget those of these blobs that no run refers to.
+    SweepBlobs { digests: Vec<String> },
     /// Do something to a run.
-    Control { id: ExecutionId, control: Box<Control>, bytes: usize, reply: oneshot::Sender<Result<(), EngineError>> },
+    Control {
+        id: ExecutionId,
+        control: Box<Control>,
+        bytes: usize,
+        _claim: Claim,
+        reply: oneshot::Sender<Result<(), EngineError>>,
+    },
 }
 
 impl Request {
@@ -26,7 +35,7 @@ impl Request {
         512 + match self {
             Self::Start { start, .. } => start.input_bytes,
             Self::Control { bytes, .. } => *bytes,
-            Self::Prune { .. } => 0,
+            Self::Prune { .. } | Self::SweepBlobs { .. } => 0,
         }
     }
 
@@ -37,6 +46,7 @@ impl Request {
             Self::Start { reply, .. } => drop(reply.send(Err(error))),
             Self::Control { reply, .. } => drop(reply.send(Err(error))),
             Self::Prune { reply, .. } => drop(reply.send(Err(error))),
+            Self::SweepBlobs { .. } => {}
         }
     }
 }
@@ -49,6 +59,8 @@ pub(super) struct Report {
     pub(super) end: AttemptEnd,
     /// The size of its result as JSON, in bytes.
     pub(super) bytes: usize,
+    /// Protects what of the result is kept apart.
+    pub(super) _claim: Arc<Claim>,
 }
 
 #[derive(Debug, Clone)]
@@ -183,7 +195,13 @@ mod tests {
 
     fn cancel(reason: &str) -> Request {
         let control = Box::new(Control::Cancel { reason: reason.into(), grace_ms: 0 });
-        Request::Control { id: ExecutionId("x".into()), control, bytes: reason.len(), reply: oneshot::channel().0 }
+        Request::Control {
+            id: ExecutionId("x".into()),
+            control,
+            bytes: reason.len(),
+            _claim: Claim::default(),
+            reply: oneshot::channel().0,
+        }
     }
 
     #[test]
@@ -195,7 +213,7 @@ mod tests {
         assert!(matches!(refused, EngineError::QueueFull { operations: 2, bytes: 1024, .. }), "{refused:?}");
         assert_eq!(refused.retry_after(), Some(limits::SUBMIT_RETRY_AFTER));
         for attempt in 0..10 {
-            queue.report(Report { task: 1, attempt, end: AttemptEnd::Lost, bytes: 0 });
+            queue.report(Report { task: 1, attempt, end: AttemptEnd::Lost, bytes: 0, _claim: Arc::default() });
         }
         let drained = queue.drain(None);
         assert_eq!((drained.reports.len(), drained.requests.len()), (10, 2));
@@ -221,7 +239,7 @@ mod tests {
             queue.submit(cancel(&"x".repeat(1024 * 1024))).unwrap();
         }
         assert_eq!(queue.drain(None).requests.len(), 4);
-        let answer = |bytes| Report { task: 1, attempt: 1, end: AttemptEnd::Lost, bytes };
+        let answer = |bytes| Report { task: 1, attempt: 1, end: AttemptEnd::Lost, bytes, _claim: Arc::default() };
         for _ in 0..10 {
             queue.report(answer(1024 * 1024));
         }

@@ -3,15 +3,18 @@
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use compozy_interpreter::RunState;
+use compozy_interpreter::{BlobError, Blobs, RunState};
+use compozy_plan::blob::{BlobRef, has_blob_key};
 use indexmap::IndexMap;
 use rusqlite::{Connection, OptionalExtension as _};
 use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 
+use super::backup;
 use super::file::JournalFile;
 use super::runs::{Fault, Hot, Plans, load, replay};
 use super::tx::{clamp, parse_status};
+use super::vault::Vault;
 use crate::port::{Execution, ExecutionId, ExecutionSummary, Filter, JournalRecord, TaskRecord};
 use crate::{EngineError, limits};
 
@@ -45,15 +48,16 @@ struct Reader {
 pub(super) struct Readers {
     file: JournalFile,
     runtime: Handle,
+    vault: Arc<Vault>,
     free: Mutex<Option<Vec<Reader>>>,
     permits: Semaphore,
 }
 
 impl Readers {
-    pub(super) fn open(file: JournalFile, runtime: Handle) -> Result<Arc<Self>, EngineError> {
+    pub(super) fn open(file: JournalFile, runtime: Handle, vault: Arc<Vault>) -> Result<Arc<Self>, EngineError> {
         let open = || Ok(Reader { conn: file.open_reader()?, plans: Plans::new() });
         let free = (0..CONNECTIONS).map(|_| open()).collect::<Result<Vec<_>, EngineError>>()?;
-        Ok(Arc::new(Self { file, runtime, free: Mutex::new(Some(free)), permits: Semaphore::new(CONNECTIONS) }))
+        Ok(Arc::new(Self { file, runtime, vault, free: Mutex::new(Some(free)), permits: Semaphore::new(CONNECTIONS) }))
     }
 
     /// Closes the connections; one that is in use is closed after its use.
@@ -79,15 +83,49 @@ impl Readers {
             result.map_err(|fault| match fault {
                 Fault::Sql(error) => this.file.error("read the journal", &error),
                 Fault::Run(reason) => EngineError::ExecutionUnreadable { reason },
-                Fault::Refused(error) => error,
+                Fault::Refused(error) | Fault::Storage(error) => error,
+                Fault::Blob(error) => this.blob_error(&error),
             })
         });
         read.await.map_err(|e| EngineError::Internal(format!("reading the journal: {e}")))?
     }
 
+    fn blob_error(&self, error: &BlobError) -> EngineError {
+        match error {
+            BlobError::Lost { .. } => EngineError::BlobLost { reason: error.to_string() },
+            BlobError::Unavailable { .. } => self.file.unavailable("read a value that is kept apart", error),
+        }
+    }
+
+    /// A value that a run refers to, as JSON.
+    pub(super) async fn blob(self: &Arc<Self>, id: &ExecutionId, digest: &str) -> Result<Option<Vec<u8>>, EngineError> {
+        let (id, digest, vault) = (id.clone(), digest.to_owned(), Arc::clone(&self.vault));
+        self.read(move |conn, _| {
+            let row = find(conn, &id)?.ok_or(Fault::Refused(EngineError::ExecutionNotFound { id }))?;
+            let mut statement = conn.prepare_cached("SELECT bytes FROM blob_use WHERE digest = ?1 AND run = ?2")?;
+            let bytes: Option<u64> = statement.query_row((&digest, row), |row| row.get(0)).optional()?;
+            Ok(bytes.map(|bytes| vault.bytes(&BlobRef { digest, bytes })).transpose()?)
+        })
+        .await
+    }
+
     pub(super) async fn execution(self: &Arc<Self>, id: &ExecutionId) -> Result<Option<Execution>, EngineError> {
         let id = id.clone();
-        self.read(move |conn, plans| read_execution(conn, plans, id)).await
+        let vault = Arc::clone(&self.vault);
+        self.read(move |conn, plans| {
+            let mut execution = read_execution(conn, plans, vault.as_ref(), id)?;
+            if let Some(output) = execution.as_mut().and_then(|execution| execution.state.output.as_mut())
+                && has_blob_key(output)
+            {
+                // A reference is better than no answer.
+                match vault.whole(output.clone()) {
+                    Ok(whole) => *output = whole,
+                    Err(error) => tracing::warn!(%error, "an output cannot be shown whole"),
+                }
+            }
+            Ok(execution)
+        })
+        .await
     }
 
     /// Whether a run has ended. An error when there is none of this id.
@@ -131,16 +169,21 @@ impl Readers {
     /// Copies the journal, as it is at one moment, to a new file.
     pub(super) async fn backup(self: &Arc<Self>, to: &Path) -> Result<(), EngineError> {
         let _permit = self.permits.acquire().await.map_err(|_closed| EngineError::Stopping)?;
-        let (file, to) = (self.file.clone(), to.to_path_buf());
-        let copied = self.runtime.spawn_blocking(move || file.backup(&to));
+        let (file, to, vault) = (self.file.clone(), to.to_path_buf(), Arc::clone(&self.vault));
+        let copied = self.runtime.spawn_blocking(move || {
+            // What the copy refers to must still be there when it is copied.
+            let _kept = vault.keep_all();
+            file.backup(&to)?;
+            backup::blobs(&vault, &to)
+        });
         copied.await.map_err(|e| EngineError::Internal(format!("copying the journal: {e}")))?
     }
 
     pub(super) async fn verify(self: &Arc<Self>, id: &ExecutionId) -> Result<Option<String>, EngineError> {
-        let id = id.clone();
+        let (id, vault) = (id.clone(), Arc::clone(&self.vault));
         self.read(move |conn, plans| {
             let row = find(conn, &id)?.ok_or(Fault::Refused(EngineError::ExecutionNotFound { id }))?;
-            compare_with_replay(conn, plans, row)
+            compare_with_replay(conn, plans, vault.as_ref(), row)
         })
         .await
     }
@@ -160,7 +203,12 @@ fn find(conn: &Connection, id: &ExecutionId) -> Result<Option<i64>, Fault> {
     Ok(statement.query_row([&id.0], |row| row.get(0)).optional()?)
 }
 
-fn read_execution(conn: &Connection, plans: &mut Plans, id: ExecutionId) -> Result<Option<Execution>, Fault> {
+fn read_execution(
+    conn: &Connection,
+    plans: &mut Plans,
+    blobs: &dyn Blobs,
+    id: ExecutionId,
+) -> Result<Option<Execution>, Fault> {
     let Some(row) = find(conn, &id)? else { return Ok(None) };
     let (workflow, definition, ended): (String, String, bool) = conn
         .prepare_cached(
@@ -171,7 +219,7 @@ fn read_execution(conn: &Connection, plans: &mut Plans, id: ExecutionId) -> Resu
     let (state, events) = if ended {
         read_ended(conn, row)?
     } else {
-        let hot = load(conn, plans, row)?;
+        let hot = load(conn, plans, blobs, row)?;
         (hot.state, hot.seq)
     };
     let attempts = read_tasks(conn, row)?;
@@ -259,10 +307,15 @@ fn read_list(conn: &Connection, filter: &Filter, limit: usize, before: i64) -> R
 }
 
 /// Takes a run through all its events from the first and compares with what the engine knows. Says what differs.
-fn compare_with_replay(conn: &Connection, plans: &mut Plans, row: i64) -> Result<Option<String>, Fault> {
-    let known = load(conn, plans, row)?;
+fn compare_with_replay(
+    conn: &Connection,
+    plans: &mut Plans,
+    blobs: &dyn Blobs,
+    row: i64,
+) -> Result<Option<String>, Fault> {
+    let known = load(conn, plans, blobs, row)?;
     let mut fresh = Hot::new(row, known.id.clone(), known.digest.clone(), Arc::clone(&known.plan));
-    replay(conn, &mut fresh)?;
+    replay(conn, &mut fresh, blobs)?;
     if fresh.seq != known.seq {
         return Ok(Some(format!("the journal has {} events, the run knows {}", fresh.seq, known.seq)));
     }

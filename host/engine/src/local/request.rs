@@ -5,12 +5,15 @@ use std::io;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use compozy_interpreter::{Event, TaskKey};
+use compozy_plan::blob::has_blob_key;
 use compozy_plan::plan::{ParentClose, Plan};
 use serde::Serialize;
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 use uuid::Uuid;
 
+use super::runs::Fault;
+use super::vault::{Claim, Vault, WholeError};
 use crate::port::{Control, ExecutionId, StartRequest};
 use crate::{EngineError, limits};
 
@@ -31,6 +34,8 @@ pub(super) struct Start {
     pub(super) idempotency: Option<Idempotency>,
     /// The run that starts it, if one does.
     pub(super) parent: Option<Parent>,
+    /// Protects what of the input is kept apart.
+    pub(super) _claim: Claim,
 }
 
 /// The run that starts a child.
@@ -91,18 +96,59 @@ impl Definitions {
     }
 }
 
-/// Checks a request against its workflow and every limit.
-pub(super) fn check(definitions: &Definitions, request: StartRequest, now_ms: u64) -> Result<Start, EngineError> {
+/// A request from inside, which may refer to values that are kept apart. The outer error: one of them cannot be read.
+pub(super) fn check(
+    definitions: &Definitions,
+    request: StartRequest,
+    now_ms: u64,
+    vault: &Vault,
+) -> Result<Result<Start, EngineError>, Fault> {
+    let checked = match &request.plan.input {
+        Some(_) => check_input(&request.plan, &whole(vault, request.input.clone())?),
+        None => Ok(()),
+    };
+    Ok(checked.and_then(|()| prepare(definitions, request, now_ms, None, Claim::default())))
+}
+
+/// A value with all that it refers to.
+pub(super) fn whole(vault: &Vault, value: Value) -> Result<Value, Fault> {
+    if !has_blob_key(&value) {
+        return Ok(value);
+    }
+    vault.whole(value).map_err(|error| match error {
+        WholeError::Blob(error) => Fault::Blob(error),
+        WholeError::TooLarge { used } => Fault::Refused(EngineError::PayloadTooLarge {
+            what: "what the input refers to".to_owned(),
+            used: usize::try_from(used).unwrap_or(usize::MAX),
+            allowed: usize::try_from(limits::READ_BYTES_MAX).unwrap_or(usize::MAX),
+        }),
+    })
+}
+
+/// Checks a request from outside against its workflow and every limit. Blocking when the input is large.
+pub(super) fn take_in(
+    definitions: &Definitions,
+    mut request: StartRequest,
+    now_ms: u64,
+    vault: &Arc<Vault>,
+) -> Result<Start, EngineError> {
+    check_input(&request.plan, &request.input)?;
+    // Of the whole input, not of what takes its place.
+    let print = request.idempotency_key.is_some().then(|| fingerprint(&request.plan.workflow, &request.input));
+    let what = || format!("the input of workflow `{}`", request.plan.workflow);
+    let claim = vault.take_in(what, &mut request.input)?;
+    prepare(definitions, request, now_ms, print, claim)
+}
+
+fn prepare(
+    definitions: &Definitions,
+    request: StartRequest,
+    now_ms: u64,
+    print: Option<String>,
+    claim: Claim,
+) -> Result<Start, EngineError> {
     let StartRequest { plan, input, idempotency_key } = request;
     let input_bytes = json_bytes(&input);
-    if input_bytes > limits::PAYLOAD_BYTES_MAX {
-        return Err(EngineError::PayloadTooLarge {
-            what: format!("the input of workflow `{}`", plan.workflow),
-            used: input_bytes,
-            allowed: limits::PAYLOAD_BYTES_MAX,
-        });
-    }
-    check_input(&plan, &input)?;
     let idempotency = match idempotency_key {
         Some(key) if key.is_empty() || key.len() > limits::IDEMPOTENCY_KEY_BYTES_MAX => {
             return Err(EngineError::IdempotencyKeyLength {
@@ -110,7 +156,7 @@ pub(super) fn check(definitions: &Definitions, request: StartRequest, now_ms: u6
                 allowed: limits::IDEMPOTENCY_KEY_BYTES_MAX,
             });
         }
-        Some(key) => Some(Idempotency { key, request: fingerprint(&plan.workflow, &input) }),
+        Some(key) => Some(Idempotency { key, request: print.unwrap_or_default() }),
         None => None,
     };
     let uuid = Uuid::now_v7();
@@ -122,15 +168,14 @@ pub(super) fn check(definitions: &Definitions, request: StartRequest, now_ms: u6
         seed: uuid.as_u64_pair().1,
         input,
     };
-    Ok(Start { id, definition: definitions.of(&plan)?, event, input_bytes, idempotency, parent: None })
+    Ok(Start { id, definition: definitions.of(&plan)?, event, input_bytes, idempotency, parent: None, _claim: claim })
 }
 
 /// Checks the limits of what somebody wants to do to a run. Answers its size, in bytes.
 pub(super) fn check_control(control: &Control) -> Result<usize, EngineError> {
     let (what, used, allowed) = match control {
-        Control::Signal(signal) => {
-            ("the payload of the signal", json_bytes(&signal.payload), limits::PAYLOAD_BYTES_MAX)
-        }
+        // Its size was looked at when it was taken in.
+        Control::Signal(signal) => return Ok(json_bytes(&signal.payload)),
         Control::Cancel { grace_ms, .. } if *grace_ms > limits::CANCEL_GRACE_MS_MAX => {
             return Err(EngineError::InvalidOption(format!(
                 "the grace is {grace_ms} ms, at most {} ms are allowed",

@@ -107,13 +107,7 @@ pub(super) fn judge(
 ) -> Verdict {
     let policy = &call.policy;
     let failure = match result {
-        Ok(output) => {
-            let used = json_bytes(&output);
-            if used <= limits::PAYLOAD_BYTES_MAX {
-                return Verdict::Completed(output);
-            }
-            too_large(task, "output", used)
-        }
+        Ok(output) => return Verdict::Completed(output),
         Err(failure) => bounded(failure),
     };
     let failures = failed.saturating_add(1);
@@ -207,17 +201,6 @@ mod tests {
         assert_eq!(attempt_bound(&policy(), Some(10_000), 9_500), Some((500, Timeout::ScheduleToClose)));
         assert_eq!(attempt_bound(&policy(), Some(10_000), 10_000), None);
         assert_eq!(attempt_bound(&policy(), None, 10_000), Some((1_000, Timeout::StartToClose)));
-    }
-
-    #[test]
-    fn an_output_over_the_limit_is_a_failure_that_names_it() {
-        let output = Value::String("x".repeat(limits::PAYLOAD_BYTES_MAX - 2));
-        assert_eq!(judge("t", &call(), 0, None, 0, Ok(output.clone())), Verdict::Completed(output));
-        let output = Value::String("x".repeat(limits::PAYLOAD_BYTES_MAX - 1));
-        let Verdict::Failed(failure) = judge("t", &call(), 0, None, 0, Ok(output)) else { panic!() };
-        assert_eq!(failure.code, "PAYLOAD_TOO_LARGE");
-        assert_eq!(failure.message, "the output of task `t` has 1048577 bytes, at most 1048576 bytes are allowed");
-        assert!(!failure.retryable);
     }
 
     #[test]

@@ -2,11 +2,14 @@
 
 use std::sync::Arc;
 
-use compozy_interpreter::{BEHAVIOUR_VERSION, Event, RunState, TaskKey, advance, behaviour_supported};
+use compozy_interpreter::{
+    BEHAVIOUR_VERSION, BlobError, Blobs, Event, RunState, TaskKey, advance, behaviour_supported,
+};
 use compozy_plan::plan::{PLAN_FORMAT, Plan};
 use rusqlite::{Connection, OptionalExtension as _};
 
 use super::cache::Cache;
+use super::vault::Vault;
 use crate::limits;
 use crate::port::ExecutionId;
 
@@ -22,6 +25,16 @@ pub(super) enum Fault {
     Run(String),
     /// It must not be done.
     Refused(crate::EngineError),
+    /// A value that is kept apart says so.
+    Blob(BlobError),
+    /// The blob store says so.
+    Storage(crate::EngineError),
+}
+
+impl From<BlobError> for Fault {
+    fn from(error: BlobError) -> Self {
+        Self::Blob(error)
+    }
 }
 
 impl From<rusqlite::Error> for Fault {
@@ -126,11 +139,12 @@ impl Plans {
 pub(super) struct Runs {
     hot: Cache<i64, Hot>,
     plans: Plans,
+    pub(super) vault: Arc<Vault>,
 }
 
 impl Runs {
-    pub(super) fn new() -> Self {
-        Self { hot: Cache::new(limits::CACHED_RUNS_MAX, limits::CACHED_BYTES_MAX), plans: Plans::new() }
+    pub(super) fn new(vault: Arc<Vault>) -> Self {
+        Self { hot: Cache::new(limits::CACHED_RUNS_MAX, limits::CACHED_BYTES_MAX), plans: Plans::new(), vault }
     }
 
     /// Takes a run, from memory or from the journal.
@@ -138,7 +152,7 @@ impl Runs {
         if let Some(hot) = self.hot.take(row) {
             return Ok(hot);
         }
-        load(conn, &mut self.plans, row)
+        load(conn, &mut self.plans, self.vault.as_ref(), row)
     }
 
     /// Keeps a run for its next event.
@@ -157,7 +171,7 @@ impl Runs {
 }
 
 /// Reads a run: its snapshot, and every event after it through the interpreter.
-pub(super) fn load(conn: &Connection, plans: &mut Plans, row: i64) -> Result<Hot, Fault> {
+pub(super) fn load(conn: &Connection, plans: &mut Plans, blobs: &dyn Blobs, row: i64) -> Result<Hot, Fault> {
     type Row = (String, i64, u32, Option<i64>, Option<String>, u32);
     let (execution, definition, behaviour, parent, parent_task, depth): Row = conn
         .prepare_cached("SELECT execution, definition, behaviour, parent, parent_task, depth FROM run WHERE id = ?1")?
@@ -181,13 +195,13 @@ pub(super) fn load(conn: &Connection, plans: &mut Plans, row: i64) -> Result<Hot
         (hot.seq, hot.bytes) = (seq, bytes);
         (hot.snapshot_seq, hot.snapshot_bytes, hot.snapshot_size) = (seq, bytes, state.len() as u64);
     }
-    replay(conn, &mut hot)?;
+    replay(conn, &mut hot, blobs)?;
     hot.find_open();
     Ok(hot)
 }
 
 /// Takes a run through the events that follow what it knows.
-pub(super) fn replay(conn: &Connection, hot: &mut Hot) -> Result<(), Fault> {
+pub(super) fn replay(conn: &Connection, hot: &mut Hot, blobs: &dyn Blobs) -> Result<(), Fault> {
     let mut tail = conn.prepare_cached(TAIL)?;
     let mut rows = tail.query((hot.row, hot.seq))?;
     while let Some(row) = rows.next()? {
@@ -201,7 +215,7 @@ pub(super) fn replay(conn: &Connection, hot: &mut Hot) -> Result<(), Fault> {
         hot.seq = seq;
         hot.bytes += body.len() as u64;
         // What is to be done was done when the event was recorded: the task rows have it.
-        let _commands = advance(&hot.plan, &mut hot.state, &event);
+        let _commands = advance(&hot.plan, &mut hot.state, &event, blobs)?;
     }
     Ok(())
 }

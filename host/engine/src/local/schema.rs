@@ -1,7 +1,7 @@
 //! The format of the journal file, one step per version. Steps are only added, never changed.
 
 /// `MIGRATIONS[n]` brings format n to format n + 1.
-pub(super) const MIGRATIONS: [&str; 2] = [FORMAT_1, FORMAT_2];
+pub(super) const MIGRATIONS: [&str; 3] = [FORMAT_1, FORMAT_2, FORMAT_3];
 
 /// - `journal` is the truth: every event of every run, numbered without gaps. All else of a run can be computed from
 ///   it and its definition.
@@ -119,4 +119,16 @@ CREATE TABLE outbox(
   run  INTEGER NOT NULL,
   body TEXT NOT NULL
 ) STRICT;
+";
+
+/// `blob_use` names the values in the blob store that a run refers to: written with the event that brought the reference,
+/// removed with the run.
+const FORMAT_3: &str = "
+CREATE TABLE blob_use(
+  digest TEXT NOT NULL,
+  run    INTEGER NOT NULL REFERENCES run(id),
+  bytes  INTEGER NOT NULL,
+  PRIMARY KEY (digest, run)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX blob_use_run ON blob_use(run);
 ";

@@ -9,6 +9,7 @@ use tokio::runtime::Handle;
 use tokio::sync::{Notify, broadcast, watch};
 
 use super::queue::{Queue, QueueLimits};
+use super::vault::Vault;
 use crate::clock::Clock;
 use crate::limits;
 use crate::port::{EngineHealth, ExecutionId, Notice, TaskExecutor};
@@ -63,6 +64,7 @@ struct Waiters {
 pub(super) struct Shared {
     pub(super) queue: Queue,
     pub(super) clock: Arc<dyn Clock>,
+    pub(super) vault: Arc<Vault>,
     pub(super) executor: Arc<dyn TaskExecutor>,
     pub(super) runtime: Handle,
     pub(super) notices: broadcast::Sender<Notice>,
@@ -81,12 +83,14 @@ impl Shared {
     pub(super) fn new(
         queue: QueueLimits,
         clock: Arc<dyn Clock>,
+        vault: Arc<Vault>,
         executor: Arc<dyn TaskExecutor>,
         runtime: Handle,
     ) -> Self {
         Self {
             queue: Queue::new(queue),
             clock,
+            vault,
             executor,
             runtime,
             notices: broadcast::channel(limits::WATCH_NOTICES_MAX).0,

@@ -11,10 +11,12 @@ use super::attempt::Launch;
 use super::file::JournalFile;
 use super::ops;
 use super::outside::{OPEN_CHILD, OPEN_CHILDREN};
-use super::request::{Definitions, check};
+use super::request::{Definitions, take_in};
 use super::runs::{Fault, Hot, Runs, TAIL};
 use super::tx::{Effect, OPEN_TASK, OPEN_TASKS, Tx};
+use super::vault::Vault;
 use super::{prune, reader, writer};
+use crate::blob_store::FileBlobs;
 use crate::limits;
 use crate::port::{StartRequest, TaskReport};
 
@@ -41,6 +43,7 @@ fn plan(tasks: usize) -> Arc<Plan> {
 struct Bench {
     _dir: tempfile::TempDir,
     conn: Connection,
+    vault: Arc<Vault>,
     runs: Runs,
 }
 
@@ -48,7 +51,8 @@ impl Bench {
     fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
         let conn = JournalFile::new(dir.path()).open_writer().unwrap();
-        Self { _dir: dir, conn, runs: Runs::new() }
+        let vault = Arc::new(Vault::new(Arc::new(FileBlobs::new(dir.path().join("blobs")))));
+        Self { _dir: dir, conn, runs: Runs::new(Arc::clone(&vault)), vault }
     }
 
     /// One operation in a transaction of its own.
@@ -57,7 +61,7 @@ impl Bench {
         epoch: i64,
         work: impl FnOnce(&mut Tx<'_>, &mut Runs) -> Result<T, Fault>,
     ) -> (Result<T, Fault>, Vec<Effect>) {
-        let mut tx = tx(&self.conn, epoch);
+        let mut tx = tx(&self.conn, &self.vault, epoch);
         let runs = &mut self.runs;
         let result = tx.atomically(|tx| work(tx, runs));
         (result, tx.effects)
@@ -65,7 +69,7 @@ impl Bench {
 
     fn start(&mut self, plan: &Arc<Plan>) -> Launch {
         let request = StartRequest { plan: Arc::clone(plan), input: json!({}), idempotency_key: None };
-        let start = check(&Definitions::default(), request, 1_000).unwrap();
+        let start = take_in(&Definitions::default(), request, 1_000, &self.vault).unwrap();
         let (result, effects) = self.work(1, |tx, runs| ops::start(tx, runs, &start));
         result.unwrap();
         launched(effects)
@@ -76,10 +80,12 @@ impl Bench {
     }
 }
 
-fn tx(conn: &Connection, epoch: i64) -> Tx<'_> {
+fn tx<'a>(conn: &'a Connection, vault: &'a Arc<Vault>, epoch: i64) -> Tx<'a> {
     let now_ms = 2_000;
     Tx {
         conn,
+        vault,
+        claims: Vec::new(),
         epoch,
         now_ms,
         effects: Vec::new(),
@@ -193,11 +199,11 @@ fn a_run_is_the_same_from_memory_from_snapshot_and_tail_and_from_its_first_event
     let snapshot = bench.count("SELECT seq FROM snapshot");
     assert!((64..151).contains(&snapshot), "{snapshot}");
     let hot = bench.runs.take(&bench.conn, run).unwrap();
-    let tailed = Runs::new().take(&bench.conn, run).unwrap();
+    let tailed = Runs::new(Arc::clone(&bench.vault)).take(&bench.conn, run).unwrap();
     assert_eq!((&hot.state, hot.seq, hot.bytes), (&tailed.state, 151, tailed.bytes));
     assert_eq!(hot.open, tailed.open);
     bench.conn.execute("DELETE FROM snapshot", []).unwrap();
-    let replayed = Runs::new().take(&bench.conn, run).unwrap();
+    let replayed = Runs::new(Arc::clone(&bench.vault)).take(&bench.conn, run).unwrap();
     assert_eq!((&hot.state, hot.seq, hot.bytes), (&replayed.state, replayed.seq, replayed.bytes));
 }
 
@@ -278,7 +284,7 @@ fn a_task_row_that_cannot_be_read_fails_its_task_only() {
     let mut bench = Bench::new();
     let launch = bench.start(&plan(1));
     bench.conn.execute("UPDATE task SET state = 'ready', call = '{}'", []).unwrap();
-    let mut tx = tx(&bench.conn, 1);
+    let mut tx = tx(&bench.conn, &bench.vault, 1);
     tx.ready = 1;
     let next = ops::next_ready(&tx, 10).unwrap().remove(0);
     assert_eq!(next.task, launch.task);
@@ -294,7 +300,7 @@ fn a_task_row_that_cannot_be_read_fails_its_task_only() {
 fn a_failed_operation_leaves_no_effects() {
     let mut bench = Bench::new();
     let launch = bench.start(&plan(2));
-    let mut tx = tx(&bench.conn, 1);
+    let mut tx = tx(&bench.conn, &bench.vault, 1);
     let runs = &mut bench.runs;
     let result: Result<(), Fault> = tx.atomically(|tx| {
         end(tx, runs, &launch)?;

@@ -3,7 +3,8 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use compozy_interpreter::{Command, Event, Failure, RunState, Status, TaskKey, advance};
+use compozy_interpreter::{BlobError, Command, Event, Failure, RunState, Status, TaskKey, advance};
+use compozy_plan::blob::BlobRef;
 use rusqlite::{Connection, OptionalExtension as _};
 use serde_json::Value;
 
@@ -12,6 +13,7 @@ use super::outside::{Letter, waits_until};
 use super::request::json_bytes;
 use super::retry::{self, attempt_bound};
 use super::runs::{Fault, Hot};
+use super::vault::{Claim, Vault, unavailable};
 use crate::limits;
 use crate::port::{ExecutionId, Notice, Ran};
 
@@ -40,6 +42,8 @@ pub(super) enum Effect {
     RunStarted,
     /// A run ended.
     RunEnded(ExecutionId),
+    /// Forget those of these blobs that no run refers to any more.
+    ForgetBlobs(Vec<String>),
     /// A result came too late.
     Stale,
     /// The runtime that runs the attempts has ended.
@@ -51,6 +55,9 @@ pub(super) enum Effect {
 /// A transaction that is under way.
 pub(super) struct Tx<'a> {
     pub(super) conn: &'a Connection,
+    pub(super) vault: &'a Arc<Vault>,
+    /// Values that this transaction put away; its commit makes them somebody's.
+    pub(super) claims: Vec<Claim>,
     pub(super) epoch: i64,
     pub(super) now_ms: u64,
     pub(super) effects: Vec<Effect>,
@@ -127,10 +134,11 @@ impl Tx<'_> {
             if hot.state.status.is_terminal() && !rewinds {
                 break;
             }
-            let event = within_limits(hot, event, self.now_ms);
-            self.append(hot, &event)?;
+            let mut event = within_limits(hot, event, self.now_ms);
+            self.put_away(&mut event)?;
             let (before, known) = (hot.state.status, hot.state.tasks.len());
-            let commands = advance(&hot.plan, &mut hot.state, &event);
+            let commands = self.advance(hot, &mut event)?;
+            self.append(hot, &event)?;
             self.note_ended_tasks(hot, known, ended.take().as_ref());
             if rewinds {
                 // Containers opened again.
@@ -146,6 +154,43 @@ impl Tx<'_> {
         }
         if hot.snapshot_due() {
             self.snapshot(hot)?;
+        }
+        Ok(())
+    }
+
+    /// What a run put together, and what others handed to it, goes to the blob store when it is too large for the
+    /// journal. Most was put away before it came here.
+    fn put_away(&mut self, event: &mut Event) -> Result<(), Fault> {
+        let large = event.payload().is_some_and(|payload| json_bytes(payload) > limits::INLINE_BYTES_MAX);
+        if let Some(payload) = event.payload_mut().filter(|_| large) {
+            let claim = self.vault.put_away(payload).map_err(|error| Fault::Storage(unavailable(&error)))?;
+            self.claims.push(claim);
+        }
+        Ok(())
+    }
+
+    /// Takes a run through an event. One that needs a value which is lost ends instead, and the event becomes that end.
+    fn advance(&self, hot: &mut Hot, event: &mut Event) -> Result<Vec<Command>, Fault> {
+        let before = hot.state.has_blobs.then(|| hot.state.clone());
+        match advance(&hot.plan, &mut hot.state, event, self.vault.as_ref()) {
+            Ok(commands) => Ok(commands),
+            Err(error @ BlobError::Unavailable { .. }) => Err(error.into()),
+            Err(error @ BlobError::Lost { .. }) => {
+                // What the event itself brought was put away a moment ago: that it is lost is the disk's fault.
+                hot.state = before.ok_or_else(|| Fault::Blob(error.clone()))?;
+                let now_ms = self.event_time(hot);
+                *event = Event::Terminated { now_ms, failure: Failure::permanent("BLOB_LOST", error.to_string()) };
+                Ok(advance(&hot.plan, &mut hot.state, event, self.vault.as_ref())?)
+            }
+        }
+    }
+
+    /// Writes what the blobs of an event belong to.
+    fn note_blobs(&self, hot: &Hot, event: &Event) -> Result<(), Fault> {
+        for blob in event.payload().map(BlobRef::all).unwrap_or_default() {
+            self.conn
+                .prepare_cached("INSERT OR IGNORE INTO blob_use(digest, run, bytes) VALUES (?1, ?2, ?3)")?
+                .execute((&blob.digest, hot.row, blob.bytes))?;
         }
         Ok(())
     }
@@ -190,6 +235,9 @@ impl Tx<'_> {
         let (kind, at_ms) = (event.kind(), event.now_ms());
         hot.seq += 1;
         hot.bytes += body.len() as u64;
+        if hot.state.has_blobs {
+            self.note_blobs(hot, event)?;
+        }
         self.conn
             .prepare_cached("INSERT INTO journal(run, seq, at_ms, kind, body) VALUES (?1, ?2, ?3, ?4, ?5)")?
             .execute((hot.row, hot.seq, at_ms, kind, body))?;

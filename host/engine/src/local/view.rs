@@ -5,9 +5,12 @@ use std::sync::Arc;
 
 use tokio::runtime::Handle;
 
+use super::BLOBS_FOLDER;
 use super::file::JournalFile;
 use super::reader::Readers;
+use super::vault::Vault;
 use crate::EngineError;
+use crate::blob_store::FileBlobs;
 use crate::port::{Execution, ExecutionId, ExecutionSummary, Filter, JournalRecord};
 
 /// Reads a journal, whether an engine works on it, has stopped, or was killed. It takes no lock and changes no record.
@@ -18,7 +21,9 @@ pub struct JournalView {
 impl JournalView {
     /// Opens the journal of a data folder; makes neither folder nor journal. Reads on the blocking threads of `runtime`.
     pub fn open(data_dir: &Path, runtime: Handle) -> Result<Self, EngineError> {
-        Ok(Self { readers: Readers::open(JournalFile::new(data_dir), runtime)? })
+        let blobs = Arc::new(FileBlobs::new(data_dir.join(BLOBS_FOLDER)));
+        let vault = Arc::new(Vault::new(blobs));
+        Ok(Self { readers: Readers::open(JournalFile::new(data_dir), runtime, vault)? })
     }
 
     /// See [`crate::port::Engine::execution`].

@@ -25,7 +25,7 @@ use super::tx::{Effect, Tx};
 use super::{control, deliver, ops, prune};
 use crate::port::{ExecutionId, Signs, TaskReport, Workflows};
 use crate::{EngineError, limits};
-use compozy_interpreter::Failure;
+use compozy_interpreter::{BlobError, Failure};
 
 /// A clock that jumped forward is noticed after this long at the latest.
 const SLEEP_MAX: Duration = Duration::from_mins(1);
@@ -88,6 +88,8 @@ enum Answer {
     Started(oneshot::Sender<Result<ExecutionId, EngineError>>, Result<ExecutionId, EngineError>),
     Pruned(oneshot::Sender<Result<usize, EngineError>>, Result<usize, EngineError>),
     Controlled(oneshot::Sender<Result<(), EngineError>>, Result<(), EngineError>),
+    /// Nobody waits.
+    Nobody,
 }
 
 impl Answer {
@@ -97,6 +99,7 @@ impl Answer {
             Self::Started(reply, answer) => drop(reply.send(answer)),
             Self::Pruned(reply, answer) => drop(reply.send(answer)),
             Self::Controlled(reply, answer) => drop(reply.send(answer)),
+            Self::Nobody => {}
         }
     }
 }
@@ -115,6 +118,7 @@ impl Writer {
         definitions: Arc<Definitions>,
     ) -> Result<Self, EngineError> {
         let conn = file.open_writer()?;
+        let vault = Arc::clone(&shared.vault);
         let now_ms = shared.clock.now_ms();
         let take_over = || -> rusqlite::Result<_> {
             conn.execute_batch("BEGIN IMMEDIATE")?;
@@ -146,7 +150,7 @@ impl Writer {
             conn,
             epoch,
             capacity,
-            runs: Runs::new(),
+            runs: Runs::new(Arc::clone(&vault)),
             running: HashMap::new(),
             delayed,
             ready,
@@ -221,6 +225,7 @@ impl Writer {
                         Answer::Started(reply, _) => Answer::Started(reply, Err(error.clone())).send(),
                         Answer::Pruned(reply, _) => Answer::Pruned(reply, Err(error.clone())).send(),
                         Answer::Controlled(reply, _) => Answer::Controlled(reply, Err(error.clone())).send(),
+                        Answer::Nobody => {}
                     }
                 }
             }
@@ -264,6 +269,8 @@ impl Writer {
         let postman = Postman { workflows: self.workflows.as_ref(), definitions: &self.definitions };
         let mut tx = Tx {
             conn,
+            vault: &shared.vault,
+            claims: Vec::new(),
             epoch: *epoch,
             now_ms: shared.clock.now_ms(),
             effects: Vec::new(),
@@ -328,6 +335,7 @@ impl Writer {
                 counters.open_executions.fetch_sub(1, std::sync::atomic::Ordering::Relaxed);
                 self.shared.wake_waiters(&id);
             }
+            Effect::ForgetBlobs(digests) => self.forget_blobs(&digests),
             Effect::Stale => add(&counters.stale_results, 1),
             Effect::RuntimeGone => {
                 self.shared.draining.store(true, std::sync::atomic::Ordering::Release);
@@ -335,6 +343,22 @@ impl Writer {
             }
             // Nobody may be watching any more.
             Effect::Notice(notice) => drop(self.shared.notices.send(notice)),
+        }
+    }
+
+    /// Asks again, after the commit, whether nobody refers to them: a later operation of the same batch may have begun to.
+    fn forget_blobs(&self, digests: &[String]) {
+        for digest in digests {
+            let used = self.conn.prepare_cached(prune::BLOB_IS_USED).and_then(|mut used| used.exists([digest]));
+            let forgotten = match used {
+                Ok(true) => continue,
+                Ok(false) => self.shared.vault.forget(digest).map_err(|error| error.to_string()),
+                Err(error) => Err(error.to_string()),
+            };
+            if let Err(error) = forgotten {
+                // The next start sweeps it up.
+                tracing::warn!(digest, error, "a blob that nothing refers to stays");
+            }
         }
     }
 
@@ -410,6 +434,11 @@ impl Batch<'_, '_> {
             Ok(value) => return Ok(Ok(value)),
             Err(Fault::Refused(error)) => return Ok(Err(error)),
             Err(Fault::Run(reason)) => EngineError::ExecutionUnreadable { reason },
+            Err(Fault::Blob(error @ BlobError::Lost { .. })) => EngineError::BlobLost { reason: error.to_string() },
+            Err(Fault::Blob(error @ BlobError::Unavailable { .. })) => {
+                return Err(BatchFailed(self.file.unavailable("read a value that is kept apart", &error)));
+            }
+            Err(Fault::Storage(error)) => return Err(BatchFailed(error)),
             Err(Fault::Sql(error)) => match self.file.error("write the journal", &error) {
                 storage @ (EngineError::StorageUnavailable { .. } | EngineError::JournalCorrupt { .. }) => {
                     return Err(BatchFailed(storage));
@@ -473,6 +502,10 @@ impl Batch<'_, '_> {
                     (Err(EngineError::Stopping), Ok(()))
                 };
                 (Answer::Pruned(reply, answer), outcome)
+            }
+            Request::SweepBlobs { digests } => {
+                self.tx.effects.push(Effect::ForgetBlobs(digests));
+                (Answer::Nobody, Ok(()))
             }
             Request::Control { id, control, reply, .. } => {
                 let (answer, outcome) = if alive {

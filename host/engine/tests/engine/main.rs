@@ -1,6 +1,7 @@
 //! The embedded engine from outside: real plans, a scripted executor, real files, and processes that are killed.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails, also in its helpers")]
 
+mod blobs;
 mod children;
 mod common;
 mod control;

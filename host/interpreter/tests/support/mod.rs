@@ -3,7 +3,9 @@
 
 use std::collections::BTreeMap;
 
-use compozy_interpreter::{Command, Event, Failure, RunState, Signal, Status, TaskKey, TaskState, Timer, advance};
+use compozy_interpreter::{
+    Command, Event, Failure, NoBlobs, RunState, Signal, Status, TaskKey, TaskState, Timer, advance,
+};
 use compozy_plan::plan::Plan;
 use serde_json::{Value, json};
 
@@ -108,8 +110,8 @@ impl<'p> Run<'p> {
     /// Any event.
     pub(crate) fn send(&mut self, event: &Event) -> Vec<Command> {
         let before = self.state.clone();
-        let commands = advance(self.plan, &mut self.state, event);
-        let again = advance(self.plan, &mut self.stored, event);
+        let commands = advance(self.plan, &mut self.state, event, &NoBlobs).unwrap();
+        let again = advance(self.plan, &mut self.stored, event, &NoBlobs).unwrap();
         assert_eq!(commands, again, "a state that was stored leads elsewhere");
         let text = serde_json::to_string(&self.state).expect("a state is JSON");
         let stored = serde_json::to_string(&self.stored).expect("a state is JSON");

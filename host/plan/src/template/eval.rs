@@ -9,6 +9,7 @@ use super::budget::Budget;
 use super::error::{Fault, TemplateError};
 use super::functions::{Arguments, Evaluation};
 use super::value::{Field, Val, text_of};
+use crate::blob::{BLOB_KEY, has_blob_key};
 use crate::scope::{Scope, View};
 use crate::suggest::hint;
 
@@ -32,9 +33,14 @@ impl<'r, 's> Run<'r, 's> {
     /// The value of a text that is exactly one expression.
     pub(super) fn value(mut self, expr: &Expr) -> Result<Value> {
         let value = self.eval(expr, false)?;
-        let json = value.json(self.budget).map_err(|fault| fault.at(expr.offset))?;
-        self.budget.write_value(&json).map_err(|fault| fault.at(expr.offset))?;
-        Ok(json.into_owned())
+        if let Val::Made(made) = &value
+            && has_blob_key(made)
+        {
+            let fault =
+                Fault::of_type(format!("an object with the key `{BLOB_KEY}`, which is reserved, cannot be made"));
+            return Err(fault.at(expr.offset));
+        }
+        written(&value, expr, self.budget)
     }
 
     /// The text that the pieces give.
@@ -294,6 +300,17 @@ impl<'r, 's> Run<'r, 's> {
         }
         Ok(at)
     }
+}
+
+/// A value of a scope as it is.
+pub(super) fn handed_on(view: View<'_>, expr: &Expr, budget: &mut Budget) -> Result<Value> {
+    written(&Val::View(view), expr, budget)
+}
+
+fn written(value: &Val<'_>, expr: &Expr, budget: &mut Budget) -> Result<Value> {
+    let json = value.json(budget).map_err(|fault| fault.at(expr.offset))?;
+    budget.write_value(&json).map_err(|fault| fault.at(expr.offset))?;
+    Ok(json.into_owned())
 }
 
 fn full_path(prefix: &str, fields: &[String]) -> String {

@@ -43,6 +43,7 @@ use self::ast::Piece;
 use self::budget::Budget;
 pub use self::error::{Step, TemplateError, TemplateErrorKind};
 use self::eval::Run;
+use crate::blob::BLOB_KEY;
 use crate::limits::TEMPLATE_VALUE_DEPTH_MAX;
 use crate::scope::Scope;
 
@@ -66,6 +67,8 @@ pub struct Reference {
     pub leaf: Vec<Step>,
     /// The place in the leaf's text, in bytes.
     pub offset: usize,
+    /// Whether the leaf is exactly this path, so that the value is handed on as it is.
+    pub alone: bool,
 }
 
 /// The compiled form of the JSON tree. Parts without actions stay as they are.
@@ -96,8 +99,14 @@ impl Template {
 
     /// Fills in the values of the scope.
     pub fn render(&self, scope: &Scope<'_>) -> Result<Value, TemplateError> {
+        self.render_handing_on(scope, None)
+    }
+
+    /// As [`Self::render`]; a text that is exactly one path is handed on as it is in `unread`, if it is there: so a
+    /// reference to a large value is passed on and the value not read.
+    pub fn render_handing_on(&self, scope: &Scope<'_>, unread: Option<&Scope<'_>>) -> Result<Value, TemplateError> {
         let mut path = Vec::new();
-        let rendered = render(&self.0.tree, scope, &mut Budget::default(), &mut path);
+        let rendered = render(&self.0.tree, Scopes { scope, unread }, &mut Budget::default(), &mut path);
         rendered.map_err(|error| TemplateError { path, ..error })
     }
 
@@ -177,6 +186,12 @@ impl Compiler {
                 "the name of a key cannot be a template; build the object with `dict`",
             ));
         }
+        if name == BLOB_KEY {
+            self.error(TemplateError::of_tree(
+                TemplateErrorKind::Syntax,
+                format!("the key `{BLOB_KEY}` is reserved; give it another name"),
+            ));
+        }
         (name.to_owned(), tree)
     }
 
@@ -191,10 +206,12 @@ impl Compiler {
         match parser::parse(text) {
             Ok(parsed) => {
                 let leaf = &self.path;
+                let alone = matches!(parsed.pieces.as_slice(), [Piece::Write(expr)] if lone_path(expr).is_some());
                 self.references.extend(parsed.references.into_iter().map(|(path, offset)| Reference {
                     path,
                     leaf: leaf.clone(),
                     offset,
+                    alone,
                 }));
                 Tree::Text(parsed.pieces)
             }
@@ -210,8 +227,23 @@ impl Compiler {
     }
 }
 
+/// The path from the scope that an expression is, if it is nothing else.
+fn lone_path(expr: &ast::Expr) -> Option<&[String]> {
+    match &expr.kind {
+        ast::ExprKind::Dot(fields) | ast::ExprKind::Root(fields) if !fields.is_empty() => Some(fields),
+        _ => None,
+    }
+}
+
+/// What a rendering reads.
+#[derive(Clone, Copy)]
+struct Scopes<'s> {
+    scope: &'s Scope<'s>,
+    unread: Option<&'s Scope<'s>>,
+}
+
 /// After an error `path` is the leaf where it happened.
-fn render(tree: &Tree, scope: &Scope<'_>, budget: &mut Budget, path: &mut Vec<Step>) -> Result<Value, TemplateError> {
+fn render(tree: &Tree, scopes: Scopes<'_>, budget: &mut Budget, path: &mut Vec<Step>) -> Result<Value, TemplateError> {
     match tree {
         Tree::Constant(value) => {
             let paid = budget.charge_value(value).and_then(|()| budget.write_value(value));
@@ -219,14 +251,17 @@ fn render(tree: &Tree, scope: &Scope<'_>, budget: &mut Budget, path: &mut Vec<St
             Ok(value.clone())
         }
         Tree::Text(pieces) => match pieces.as_slice() {
-            [Piece::Write(expr)] => Run::new(scope, budget).value(expr),
-            pieces => Run::new(scope, budget).text(pieces).map(Value::String),
+            [Piece::Write(expr)] => match lone_path(expr).and_then(|path| scopes.unread?.at(path)) {
+                Some(found) => eval::handed_on(found, expr, budget),
+                None => Run::new(scopes.scope, budget).value(expr),
+            },
+            pieces => Run::new(scopes.scope, budget).text(pieces).map(Value::String),
         },
         Tree::List(trees) => {
             let mut items = Vec::with_capacity(trees.len());
             for (at, tree) in trees.iter().enumerate() {
                 path.push(Step::Item(at));
-                items.push(render(tree, scope, budget, path)?);
+                items.push(render(tree, scopes, budget, path)?);
                 path.pop();
             }
             Ok(Value::Array(items))
@@ -235,7 +270,7 @@ fn render(tree: &Tree, scope: &Scope<'_>, budget: &mut Budget, path: &mut Vec<St
             let mut fields = Map::new();
             for (name, tree) in trees {
                 path.push(Step::Field(name.clone()));
-                fields.insert(name.clone(), render(tree, scope, budget, path)?);
+                fields.insert(name.clone(), render(tree, scopes, budget, path)?);
                 path.pop();
             }
             Ok(Value::Object(fields))

@@ -49,6 +49,7 @@ fn code_of(error: &EngineError) -> Code {
         EngineError::Stopping => Code::Stopping,
         EngineError::ExecutionNotFound { .. } => Code::ExecutionNotFound,
         EngineError::JournalCorrupt { .. } => Code::JournalCorrupt,
+        EngineError::BlobLost { .. } => Code::BlobLost,
         // Else the code says it, and what an engine adds later finds its status by its kind.
         other => by_text(other).unwrap_or_else(|| match other.kind() {
             ErrorKind::InvalidRequest => Code::InvalidRequest,
@@ -99,6 +100,8 @@ mod tests {
             EngineError::Stopping,
             EngineError::StorageUnavailable { folder: "/d".into(), action: "write", reason: "disk full".into() },
             EngineError::JournalCorrupt { path: "/d".into(), reason: "r".into() },
+            EngineError::BlobLost { reason: "gone".into() },
+            EngineError::PayloadReserved { what: "the input".into(), key: "k" },
             EngineError::NotSupported { engine: "e", operation: "o" },
             EngineError::SignalRefused { id: ExecutionId("x".into()), reason: SignalRefused::Over },
             EngineError::SignalRefused {

@@ -70,6 +70,23 @@ pub(super) async fn journal(
     Ok(Json(json!({ "exec_id": id, "records": records })))
 }
 
+/// `GET /api/v0/executions/{id}/blobs/{sha256}`: a large value that the execution refers to, as JSON.
+pub(super) async fn blob(
+    State(state): State<AppState>,
+    path: Result<Path<(String, String)>, PathRejection>,
+) -> Result<Response, Problem> {
+    let Path((id, digest)) = path.map_err(|error| Problem::new(Code::InvalidRequest, error.body_text()))?;
+    let id = ExecutionId(id);
+    let found = match state.engine.blob(&id, &digest).await {
+        Ok(found) => found,
+        Err(EngineError::ExecutionNotFound { .. }) => return Err(no_execution(&id)),
+        Err(error) => return Err(problem_of(&error)),
+    };
+    let missing = || Problem::new(Code::BlobNotFound, format!("execution `{id}` refers to no value `{digest}`"));
+    let json = found.ok_or_else(missing)?;
+    Ok(([(header::CONTENT_TYPE, "application/json")], json).into_response())
+}
+
 /// What part of the list is wanted.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]

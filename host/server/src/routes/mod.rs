@@ -28,6 +28,7 @@ pub fn router(state: AppState) -> Router {
         .route("/api/v0/executions/prune", post(control::prune))
         .route("/api/v0/executions/{id}", get(executions::show))
         .route("/api/v0/executions/{id}/journal", get(executions::journal))
+        .route("/api/v0/executions/{id}/blobs/{sha256}", get(executions::blob))
         .route("/api/v0/executions/{id}/verify", get(control::verify))
         .route("/api/v0/executions/{id}/signals", post(control::signal))
         .route("/api/v0/executions/{id}/pause", post(control::pause))
