@@ -22,6 +22,7 @@ mod guests;
 mod powerloss;
 mod process;
 mod progress;
+mod scale;
 mod setup;
 mod simulate;
 mod suites;
@@ -83,6 +84,8 @@ enum Command {
     ///
     /// The last line is `powerloss: seeds=N cuts=C acknowledged=A lost=0 damaged=0`.
     Powerloss(SeedsArgs),
+    /// Runs the tests of large numbers at full size: 100,000 open runs, 10,000 items, 50,000 events.
+    Scale,
     /// Runs the engine on a simulated clock, a simulated disk and simulated executors that fail and hang.
     ///
     /// The last line is `simulate: seeds=N steps=K failed=0`. A seed that fails is told with the command that repeats it.
@@ -203,6 +206,7 @@ fn run(command: &Command) -> Result<ExitCode> {
         }
         Command::Crash(args) => crash::run(&workspace, args),
         Command::Powerloss(args) => powerloss::run(&workspace, args),
+        Command::Scale => scale::run(&workspace),
         Command::Simulate(args) => simulate::run(&workspace, args),
     }
 }

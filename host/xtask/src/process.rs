@@ -55,8 +55,7 @@ pub(crate) fn run(command: &mut Command) -> Result<()> {
 
 /// Runs it with the terminal as its output; its result is ours.
 pub(crate) fn hand_over(command: &mut Command) -> Result<ExitCode> {
-    let status =
-        command.stdin(Stdio::null()).status().with_context(|| format!("cannot start `{}`", line(command)))?;
+    let status = command.stdin(Stdio::null()).status().with_context(|| format!("cannot start `{}`", line(command)))?;
     Ok(if status.success() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 

@@ -1,7 +1,7 @@
 //! Clients that repeat what was not acknowledged, and never forget what was.
 
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 

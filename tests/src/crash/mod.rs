@@ -66,11 +66,8 @@ impl Report {
         let named = |kind: &'static str, problems: &'_ [String]| {
             problems.iter().map(move |problem| format!("{kind}: {problem}")).collect::<Vec<_>>()
         };
-        let all = [
-            named("lost", &self.lost),
-            named("recorded twice", &self.recorded_twice),
-            named("stuck", &self.stuck),
-        ];
+        let all =
+            [named("lost", &self.lost), named("recorded twice", &self.recorded_twice), named("stuck", &self.stuck)];
         all.into_iter().flatten()
     }
 }
