@@ -3,10 +3,12 @@
 //!
 //! Each suite runs the real `compozy-host` and looks at what a person or a client would see.
 
+pub mod crash;
 pub mod guests;
 pub mod host;
 pub mod http;
 pub mod project;
+pub mod random;
 
 use std::time::{Duration, Instant};
 

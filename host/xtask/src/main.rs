@@ -16,11 +16,15 @@ use clap::{Args, Parser, Subcommand};
 mod bench;
 mod build;
 mod conformance;
+mod crash;
 mod demo;
 mod guests;
+mod powerloss;
 mod process;
 mod progress;
+mod scale;
 mod setup;
+mod simulate;
 mod suites;
 mod tidy;
 mod workspace;
@@ -71,6 +75,41 @@ enum Command {
     /// Measures, each value against a baseline of the same run.
     #[command(subcommand)]
     Bench(Bench),
+    /// Kills a host again and again while clients talk to it, and looks for what was lost or done twice.
+    ///
+    /// Builds everything first. The last line is `crash: kills=N acknowledged=A lost=0 recorded_twice=0 stuck=0`; the exit code is
+    /// not 0 when one of the last three is not.
+    Crash(CrashArgs),
+    /// Cuts the power under the journal, on a disk that drops, tears and reorders what was not synced.
+    ///
+    /// The last line is `powerloss: seeds=N cuts=C acknowledged=A lost=0 damaged=0`.
+    Powerloss(SeedsArgs),
+    /// Runs the tests of large numbers at full size: 100,000 open runs, 10,000 items, 50,000 events.
+    Scale,
+    /// Runs the engine on a simulated clock, a simulated disk and simulated executors that fail and hang.
+    ///
+    /// The last line is `simulate: seeds=N steps=K failed=0`. A seed that fails is told with the command that repeats it.
+    Simulate(SeedsArgs),
+}
+
+#[derive(Debug, Args)]
+struct CrashArgs {
+    /// How often a host is killed.
+    #[arg(long, value_name = "N", default_value_t = 20)]
+    iterations: u64,
+    /// Decides on what clients say and when hosts die.
+    #[arg(long, value_name = "S", default_value_t = 1)]
+    seed: u64,
+}
+
+#[derive(Debug, Args)]
+struct SeedsArgs {
+    /// How many seeds.
+    #[arg(long, value_name = "N", default_value_t = 100)]
+    seeds: u64,
+    /// The first seed.
+    #[arg(long, value_name = "S", default_value_t = 1)]
+    seed: u64,
 }
 
 #[derive(Debug, Args)]
@@ -165,6 +204,10 @@ fn run(command: &Command) -> Result<ExitCode> {
             setup::redis_server(&workspace)?;
             bench::run(&workspace, Subject::Stores, args)
         }
+        Command::Crash(args) => crash::run(&workspace, args),
+        Command::Powerloss(args) => powerloss::run(&workspace, args),
+        Command::Scale => scale::run(&workspace),
+        Command::Simulate(args) => simulate::run(&workspace, args),
     }
 }
 

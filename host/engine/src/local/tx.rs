@@ -144,7 +144,8 @@ impl Tx<'_> {
                 // Containers opened again.
                 hot.find_open();
             }
-            if before.is_terminal() && !commands.is_empty() {
+            // It may end again at once, and it may only wait, which takes no command.
+            if before.is_terminal() && (!commands.is_empty() || !hot.state.status.is_terminal()) {
                 self.reopen(hot)?;
             }
             for command in commands {

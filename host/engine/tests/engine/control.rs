@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use compozy_engine::port::{Control, Engine as _, ExecutionId, Filter};
-use compozy_interpreter::{Failure, Status, TaskKey};
+use compozy_interpreter::{Failure, Signal, Status, TaskKey};
 use serde_json::json;
 
 use crate::common::*;
@@ -230,4 +230,24 @@ async fn a_list_can_be_filtered_and_paged() {
         assert_eq!(paged, expected, "{filter:?}");
     }
     engine.stop(Duration::ZERO).await;
+}
+
+#[tokio::test]
+async fn a_run_that_goes_back_to_a_wait_is_open_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let engine = open(dir.path(), &Script::echo());
+    let plan = plan("tasks: [{id: w, type: wait, wait_for: go, outputs: '{{ .output.signal.payload }}'}]");
+    for back in [Control::Retry, Control::Reset { task: TaskKey("w".into()) }] {
+        let id = engine.start(request(&plan)).await.unwrap();
+        engine.control(&id, Control::Cancel { reason: String::new(), grace_ms: 0 }).await.unwrap();
+        assert_eq!(ended(&engine, &id).await.state.status, Status::Canceled);
+        // Nothing is to be done for it but to wait, so no command tells of its return.
+        engine.control(&id, back).await.unwrap();
+        stands(&engine, &id, Status::Waiting).await;
+        assert_eq!(engine.health().open_executions, 1);
+        let signal = Signal { name: "go".into(), payload: json!(7), id: "s".into(), source: "test".into() };
+        engine.control(&id, Control::Signal(signal)).await.unwrap();
+        assert_eq!(ended(&engine, &id).await.state.output, Some(json!(7)));
+        assert_eq!(engine.verify(&id).await.unwrap(), None);
+    }
 }

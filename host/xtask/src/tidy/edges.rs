@@ -8,7 +8,7 @@ use super::Findings;
 use crate::workspace::{Package, Workspace};
 
 /// What each crate may use of this repository. A crate in `plugins/` or `tests/guests/` may use [`SDK`] alone.
-const ALLOWED: [(&str, &[&str]); 11] = [
+const ALLOWED: [(&str, &[&str]); 12] = [
     ("compozy-plan", &[]),
     ("compozy-interpreter", &["compozy-plan"]),
     ("compozy-engine", &["compozy-interpreter", "compozy-plan"]),
@@ -37,6 +37,8 @@ const ALLOWED: [(&str, &[&str]); 11] = [
             "redis-test-server",
         ],
     ),
+    // Proofs of the embedded engine: simulated disks, clocks and executors.
+    ("compozy-proof", &["compozy-engine", "compozy-interpreter", "compozy-plan", "compozy-tests"]),
     // A real redis-server for tests and benchmarks: of the host's crates, only their tests use it.
     ("redis-test-server", &[]),
     ("compozy-sdk", &[]),
@@ -48,7 +50,11 @@ const SDK: &str = "compozy-sdk";
 const RESERVED: [(&str, &[&str], &str); 3] = [
     ("wasmtime*", &["compozy-runtime", "compozy-tests"], "only the runtime knows how components are run"),
     ("axum*", &["compozy-server", "compozy-host"], "only the server knows HTTP"),
-    ("rusqlite", &["compozy-engine", "compozy-runtime", "compozy-tests"], "only the journal and `host/sql` know SQL"),
+    (
+        "rusqlite",
+        &["compozy-engine", "compozy-proof", "compozy-runtime", "compozy-tests"],
+        "only the journal and `host/sql` know SQL",
+    ),
 ];
 
 #[expect(clippy::unnecessary_wraps, reason = "all checks have one signature")]

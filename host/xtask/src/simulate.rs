@@ -1,0 +1,17 @@
+//! `cargo xtask simulate`: the engine on a simulated clock and disk.
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+
+use crate::SeedsArgs;
+use crate::workspace::Workspace;
+use crate::{build, process};
+
+/// Builds the program that does it and hands over to it.
+pub(crate) fn run(workspace: &Workspace, args: &SeedsArgs) -> Result<ExitCode> {
+    let program = build::example(workspace, "simulate")?;
+    let mut command = process::program(program, &workspace.root);
+    command.args(["--seeds", &args.seeds.to_string(), "--seed", &args.seed.to_string()]);
+    process::hand_over(&mut command)
+}
