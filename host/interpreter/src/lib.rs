@@ -28,6 +28,7 @@
 
 mod collection;
 mod control;
+mod dispatch;
 mod ending;
 mod event;
 mod fan;
@@ -44,7 +45,7 @@ mod signal;
 mod state;
 mod wait;
 
-pub use event::{Command, Event, Failure, Signal, TaskKey, Timeout, Timer};
+pub use event::{Command, Dispatch, Event, Failure, Signal, Slot, TaskKey, Timeout, Timer};
 pub use rewind::{RewindRefused, can_reset, can_retry};
 pub use signal::{SignalRefused, check_signal};
 pub use state::{

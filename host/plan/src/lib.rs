@@ -7,6 +7,7 @@
 mod catalog;
 pub mod condition;
 mod diagnostic;
+pub mod dispatch;
 pub mod limits;
 pub mod plan;
 mod policy;

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tokio::task::AbortHandle;
 
+use super::lanes::Lane;
 use super::queue::{AttemptEnd, Report};
 use super::request::json_bytes;
 use super::retry;
@@ -33,6 +34,7 @@ pub(super) struct Call {
 pub(super) struct Launch {
     pub(super) task: i64,
     pub(super) run: i64,
+    pub(super) lane: Arc<Lane>,
     pub(super) execution: ExecutionId,
     pub(super) key: String,
     pub(super) attempt: u32,

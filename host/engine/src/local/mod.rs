@@ -5,6 +5,7 @@
 //! - `control` is what people do to a run, `outside` and `deliver` are what runs tell each other (an outbox, so that a
 //!   crash between the two loses nothing) and their timers; `prune` removes what ended long ago.
 //! - `queue` is the way in; `attempt` runs one attempt and reports; `retry` judges the report.
+//! - `lanes` says which of the waiting tasks are next.
 //! - `reader` answers questions on connections that cannot write.
 //! - `file`, `schema` and `lock` are the file, its format and its owner.
 //!
@@ -18,6 +19,7 @@ mod cache;
 mod control;
 mod deliver;
 mod file;
+mod lanes;
 mod lock;
 mod ops;
 mod outside;

@@ -5,6 +5,7 @@ use std::io;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use compozy_interpreter::{Event, TaskKey};
+use compozy_plan::dispatch::{PRIORITY_FIRST, PRIORITY_LAST};
 use compozy_plan::plan::{ParentClose, Plan};
 use serde::Serialize;
 use serde_json::Value;
@@ -31,6 +32,7 @@ pub(super) struct Start {
     pub(super) idempotency: Option<Idempotency>,
     /// The run that starts it, if one does.
     pub(super) parent: Option<Parent>,
+    pub(super) priority: Option<u8>,
 }
 
 /// The run that starts a child.
@@ -93,7 +95,7 @@ impl Definitions {
 
 /// Checks a request against its workflow and every limit.
 pub(super) fn check(definitions: &Definitions, request: StartRequest, now_ms: u64) -> Result<Start, EngineError> {
-    let StartRequest { plan, input, idempotency_key } = request;
+    let StartRequest { plan, input, idempotency_key, priority } = request;
     let input_bytes = json_bytes(&input);
     if input_bytes > limits::PAYLOAD_BYTES_MAX {
         return Err(EngineError::PayloadTooLarge {
@@ -103,6 +105,11 @@ pub(super) fn check(definitions: &Definitions, request: StartRequest, now_ms: u6
         });
     }
     check_input(&plan, &input)?;
+    if let Some(priority) = priority.filter(|priority| !(PRIORITY_FIRST..=PRIORITY_LAST).contains(priority)) {
+        return Err(EngineError::InvalidOption(format!(
+            "the priority is {priority}, {PRIORITY_FIRST} (first) to {PRIORITY_LAST} (last) are allowed"
+        )));
+    }
     let idempotency = match idempotency_key {
         Some(key) if key.is_empty() || key.len() > limits::IDEMPOTENCY_KEY_BYTES_MAX => {
             return Err(EngineError::IdempotencyKeyLength {
@@ -122,7 +129,7 @@ pub(super) fn check(definitions: &Definitions, request: StartRequest, now_ms: u6
         seed: uuid.as_u64_pair().1,
         input,
     };
-    Ok(Start { id, definition: definitions.of(&plan)?, event, input_bytes, idempotency, parent: None })
+    Ok(Start { id, definition: definitions.of(&plan)?, event, input_bytes, idempotency, parent: None, priority })
 }
 
 /// Checks the limits of what somebody wants to do to a run. Answers its size, in bytes.

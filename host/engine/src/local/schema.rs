@@ -1,7 +1,7 @@
 //! The format of the journal file, one step per version. Steps are only added, never changed.
 
 /// `MIGRATIONS[n]` brings format n to format n + 1.
-pub(super) const MIGRATIONS: [&str; 2] = [FORMAT_1, FORMAT_2];
+pub(super) const MIGRATIONS: [&str; 3] = [FORMAT_1, FORMAT_2, FORMAT_3];
 
 /// - `journal` is the truth: every event of every run, numbered without gaps. All else of a run can be computed from
 ///   it and its definition.
@@ -119,4 +119,10 @@ CREATE TABLE outbox(
   run  INTEGER NOT NULL,
   body TEXT NOT NULL
 ) STRICT;
+";
+
+/// `queue` names the lane of a task: its workflow, its priority and its limits. Dispatch takes the first of a lane.
+const FORMAT_3: &str = "
+DROP INDEX task_ready;
+CREATE INDEX task_ready ON task(queue, id) WHERE state = 'ready';
 ";
