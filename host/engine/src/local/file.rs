@@ -241,7 +241,7 @@ mod tests {
         conn.pragma_update(None, "user_version", 1).unwrap();
         drop(conn);
         let conn = file.open_writer().unwrap();
-        assert_eq!(read_pragma(&conn, "user_version").unwrap(), "2");
+        assert_eq!(read_pragma(&conn, "user_version").unwrap(), MIGRATIONS.len().to_string());
         let kept: (String, Option<i64>, u32) = conn
             .query_row("SELECT execution, parent, depth FROM run", [], |row| {
                 Ok((row.get(0)?, row.get(1)?, row.get(2)?))
