@@ -79,7 +79,7 @@ async fn follow(
 ) -> Result<(ExecutionId, End), Fatal> {
     let begun = Instant::now();
     let mut notices = host.engine.watch();
-    let start = StartRequest { plan: plan.clone(), input, idempotency_key: None };
+    let start = StartRequest { plan: plan.clone(), input, idempotency_key: None, priority: None };
     let id = host.engine.start(start).await.map_err(|error| match error {
         EngineError::InvalidInput { .. } => Fatal::new(Exit::Failed, error),
         error => engine_fatal(&error),

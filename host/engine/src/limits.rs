@@ -68,6 +68,13 @@ pub const CONCURRENCY_DEFAULT: usize = 64;
 /// Attempts that may run at once.
 pub const CONCURRENCY_MAX: usize = 1024;
 
+/// Lanes of waiting tasks that are kept in memory; others wait in the journal until half of those are done.
+pub const LANES_MAX: usize = 20_000;
+/// Lanes that one commit reads from the journal.
+pub const LANES_READ_MAX: usize = 512;
+/// Every how many starts the priority that has waited longest comes first.
+pub const PRIORITY_AGING: u64 = 16;
+
 /// Notices that a slow watcher may be behind before it misses some.
 pub const WATCH_NOTICES_MAX: usize = 4096;
 /// Rows of one answer of a list.

@@ -30,6 +30,8 @@ pub struct StartRequest {
     pub input: Value,
     /// A second start with the same key answers the first one's id. At most 255 bytes.
     pub idempotency_key: Option<String>,
+    /// The priority of its tasks, 1 (first) to 5 (last), in place of the definition's.
+    pub priority: Option<u8>,
 }
 
 /// An execution as it stands.

@@ -334,6 +334,33 @@ impl Event {
     }
 }
 
+/// When a task may begin.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Dispatch {
+    /// The task's own priority, 1 (first) to 5 (last); `None` is that of the run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub priority: Option<u8>,
+    /// What the task takes up while an attempt of it runs; all of them must have room.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub slots: Vec<Slot>,
+}
+
+impl Dispatch {
+    /// True when nothing but the engine's own limits holds the task back.
+    pub fn is_default(&self) -> bool {
+        self.priority.is_none() && self.slots.is_empty()
+    }
+}
+
+/// One place of a limited number.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Slot {
+    /// Names what is limited; tasks of all runs with the same key share it.
+    pub key: String,
+    /// The task begins while fewer than this many hold a place.
+    pub limit: u32,
+}
+
 /// Something to be done, in order, after the event and the new state are durable.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
@@ -348,6 +375,9 @@ pub enum Command {
         input: Value,
         /// Bounds and retries, for the engine to enforce.
         policy: TaskPolicy,
+        /// When it may begin, for the engine to enforce.
+        #[serde(default, skip_serializing_if = "Dispatch::is_default")]
+        dispatch: Dispatch,
     },
     /// The result of this task is not wanted any more, whatever kind of command began it. No event answers; a child
     /// run is closed as its [`ParentClose`] says.

@@ -29,6 +29,7 @@
 mod blob;
 mod collection;
 mod control;
+mod dispatch;
 mod ending;
 mod event;
 mod fan;
@@ -46,7 +47,7 @@ mod state;
 mod wait;
 
 pub use blob::{BlobError, Blobs, NoBlobs};
-pub use event::{Command, Event, Failure, Signal, TaskKey, Timeout, Timer};
+pub use event::{Command, Dispatch, Event, Failure, Signal, Slot, TaskKey, Timeout, Timer};
 pub use rewind::{RewindRefused, can_reset, can_retry};
 pub use signal::{SignalRefused, check_signal};
 pub use state::{

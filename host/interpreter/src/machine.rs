@@ -290,7 +290,8 @@ impl<'p, 's> Machine<'p, 's> {
             TaskKind::Basic(tool) => {
                 let input = self.state.tasks[key].arguments().clone();
                 let (tool, policy) = (tool.clone(), task.policy.clone());
-                self.give_out(key, Command::ScheduleTask { task: key.clone(), tool, input, policy });
+                let dispatch = self.dispatch(key, task)?;
+                self.give_out(key, Command::ScheduleTask { task: key.clone(), tool, input, policy, dispatch });
                 Ok(None)
             }
             TaskKind::Memory(memory) => self.remember(key, task, memory).map(|()| None),

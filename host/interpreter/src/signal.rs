@@ -187,7 +187,8 @@ impl Machine<'_, '_> {
         };
         let input = json!({ "key": memory_key, "payload": payload });
         let policy = task.policy.clone();
-        self.give_out(key, Command::ScheduleTask { task: key.clone(), tool, input, policy });
+        let dispatch = self.dispatch(key, task)?;
+        self.give_out(key, Command::ScheduleTask { task: key.clone(), tool, input, policy, dispatch });
         Ok(())
     }
 }

@@ -14,6 +14,7 @@ use std::path::Path;
 
 use compozy_interpreter::{Command, RunState};
 use script::act;
+use serde_json::json;
 use support::Run;
 
 /// A run away has thousands of tasks; the first ones tell enough.
@@ -69,7 +70,10 @@ fn play(given: &str) -> String {
 
 fn command_line(command: &Command) -> String {
     match command {
-        Command::ScheduleTask { task, tool, input, .. } => format!("schedule {task}: {} {input}", tool.id),
+        Command::ScheduleTask { task, tool, input, dispatch, .. } => {
+            let held = if dispatch.is_default() { String::new() } else { format!(" held by {}", json!(dispatch)) };
+            format!("schedule {task}: {} {input}{held}", tool.id)
+        }
         Command::CancelTask { task } => format!("cancel {task}"),
         Command::AskTaskToEnd { task, grace_ms } => format!("ask {task} to end in {grace_ms} ms"),
         Command::StartTimer { timer, fire_at_ms } => format!("timer {timer} at {fire_at_ms}"),

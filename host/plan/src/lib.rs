@@ -8,6 +8,7 @@ pub mod blob;
 mod catalog;
 pub mod condition;
 mod diagnostic;
+pub mod dispatch;
 pub mod limits;
 pub mod plan;
 mod policy;

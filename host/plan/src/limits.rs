@@ -16,6 +16,10 @@ pub const ID_CHARS_MAX: usize = 63;
 pub const DURATION_MS_MAX: u64 = 365 * 24 * 60 * 60 * 1000;
 /// Attempts of one task.
 pub const ATTEMPTS_MAX: u32 = 1_000;
+/// What a `concurrency` may allow, in attempts at once.
+pub const CONCURRENCY_LIMIT_MAX: u32 = 10_000;
+/// The rendered key of a `concurrency`, in bytes.
+pub const CONCURRENCY_KEY_BYTES_MAX: usize = 255;
 /// Children of a collection that run at once.
 pub const COLLECTION_PARALLEL_MAX: u32 = 100;
 /// Children of a collection that run at once when it does not say how many.

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::condition::Condition;
+use crate::dispatch::DispatchPolicy;
 use crate::schema::Schema;
 use crate::template::Template;
 
@@ -41,6 +42,9 @@ pub struct Plan {
     /// Signals that start a run of this workflow.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub triggers: Vec<Trigger>,
+    /// The priority of its tasks, 1 (first) to 5 (last), unless a start or a task says otherwise.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub priority: Option<u8>,
 }
 
 /// A signal that starts a run; its payload becomes the run's input.
@@ -129,6 +133,9 @@ pub struct Task {
     pub is_final: bool,
     /// How attempts of the task are bounded and repeated.
     pub policy: TaskPolicy,
+    /// How the task waits for its turn.
+    #[serde(default, skip_serializing_if = "DispatchPolicy::is_default")]
+    pub dispatch: DispatchPolicy,
     /// The task is skipped when this is false. Not for a router and a wait, whose conditions mean something else.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub condition: Option<Condition>,

@@ -1,14 +1,15 @@
 //! Durations, and the policy keys that project, workflow, tool and task have in common.
 
 use crate::diagnostic::{Position, Problems};
-use crate::limits::{ATTEMPTS_MAX, DURATION_MS_MAX};
+use crate::dispatch::{PRIORITY_FIRST, PRIORITY_LAST};
+use crate::limits::{ATTEMPTS_MAX, CONCURRENCY_LIMIT_MAX, DURATION_MS_MAX};
 use crate::plan::{RetryPolicy, TaskPolicy};
 use crate::reader::{Fields, wrong_type};
 use crate::suggest::cut;
 use crate::yaml::{Data, Node};
 
 /// What one layer says; the innermost that says something wins.
-#[derive(Debug, Clone, Default, PartialEq)]
+#[derive(Debug, Clone, Default)]
 pub(crate) struct PolicyLayer {
     pub(crate) start_to_close_ms: Option<(u64, Position)>,
     pub(crate) schedule_to_close_ms: Option<(u64, Position)>,
@@ -19,6 +20,15 @@ pub(crate) struct PolicyLayer {
     pub(crate) backoff_coefficient: Option<f64>,
     pub(crate) maximum_interval_ms: Option<u64>,
     pub(crate) non_retryable_codes: Option<Vec<String>>,
+    pub(crate) priority: Option<u8>,
+    pub(crate) concurrency: Option<Concurrency>,
+}
+
+/// `concurrency` of a layer. The key is compiled where it is used: what it may read depends on the task.
+#[derive(Debug, Clone)]
+pub(crate) struct Concurrency {
+    pub(crate) key: Option<Node>,
+    pub(crate) limit: u32,
 }
 
 /// What all attempts get beyond one attempt when only the latter is set.
@@ -37,6 +47,8 @@ impl PolicyLayer {
             backoff_coefficient: self.backoff_coefficient.or(outer.backoff_coefficient),
             maximum_interval_ms: self.maximum_interval_ms.or(outer.maximum_interval_ms),
             non_retryable_codes: self.non_retryable_codes.or_else(|| outer.non_retryable_codes.clone()),
+            priority: self.priority.or(outer.priority),
+            concurrency: self.concurrency.or_else(|| outer.concurrency.clone()),
         }
     }
 
@@ -92,8 +104,34 @@ pub(crate) fn layer(fields: &mut Fields<'_>, problems: &mut Problems) -> PolicyL
         ..PolicyLayer::default()
     };
     retry(fields, &mut layer, problems);
+    dispatch(fields, &mut layer, problems);
     fields.unsupported(&[("on_error", "write `on_error` at each task")], problems);
     layer
+}
+
+/// Reads `priority` and `concurrency`.
+pub(crate) fn dispatch(fields: &mut Fields<'_>, layer: &mut PolicyLayer, problems: &mut Problems) {
+    let priority = fields.integer("priority", PRIORITY_FIRST.into(), PRIORITY_LAST.into(), problems);
+    layer.priority = priority.and_then(|(priority, _)| u8::try_from(priority).ok());
+    if matches!(fields.take("concurrency"), Some(Node { data: Data::Number(_), .. })) {
+        let limit = attempts_at_once(fields, "concurrency", problems);
+        layer.concurrency = limit.map(|limit| Concurrency { key: None, limit });
+        return;
+    }
+    let Some(mut concurrency) = fields.fields("concurrency", problems) else { return };
+    let key = concurrency.take("key").cloned();
+    if !concurrency.has("limit") {
+        concurrency.missing("limit", problems);
+    }
+    let limit = attempts_at_once(&mut concurrency, "limit", problems);
+    layer.concurrency = limit.map(|limit| Concurrency { key, limit });
+    concurrency.finish(problems);
+}
+
+/// Reads a number of attempts that may run at once.
+pub(crate) fn attempts_at_once(fields: &mut Fields<'_>, name: &'static str, problems: &mut Problems) -> Option<u32> {
+    let (limit, _) = fields.integer(name, 1, CONCURRENCY_LIMIT_MAX.into(), problems)?;
+    u32::try_from(limit).ok()
 }
 
 /// Reads `retry_policy`.

@@ -83,6 +83,9 @@ pub struct PluginSettings {
     pub grant: Grant,
     /// Limits by name, in the unit of each.
     pub limits: IndexMap<String, u64>,
+    /// Calls of the plugin by tasks that may run at once, over all runs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub concurrency: Option<u32>,
 }
 
 /// Capabilities. Nothing is granted by default.
@@ -308,8 +311,9 @@ fn plugins(fields: &mut Fields<'_>, problems: &mut Problems) -> IndexMap<String,
                 }
             }
         }
+        let concurrency = policy::attempts_at_once(&mut fields, "concurrency", problems);
         fields.finish(problems);
-        plugins.insert(key.name.clone(), PluginSettings { grant, limits });
+        plugins.insert(key.name.clone(), PluginSettings { grant, limits, concurrency });
     }
     plugins
 }

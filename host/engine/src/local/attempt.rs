@@ -12,6 +12,7 @@ use serde_json::Value;
 use tokio::task::AbortHandle;
 
 use super::blobs;
+use super::lanes::Lane;
 use super::queue::{AttemptEnd, Report};
 use super::request::json_bytes;
 use super::retry;
@@ -35,6 +36,7 @@ pub(super) struct Call {
 pub(super) struct Launch {
     pub(super) task: i64,
     pub(super) run: i64,
+    pub(super) lane: Arc<Lane>,
     pub(super) execution: ExecutionId,
     pub(super) key: String,
     pub(super) attempt: u32,

@@ -95,7 +95,7 @@ impl Postman<'_> {
     ) -> Result<(), Fault> {
         let hot = runs.take(tx.conn, from)?;
         let wanted = is_awaited(hot.state.tasks.get(&task));
-        let depth = hot.depth + 1;
+        let (depth, priority) = (hot.depth + 1, hot.priority);
         runs.put(hot);
         if !wanted {
             // Cancelled before it began.
@@ -113,7 +113,7 @@ impl Postman<'_> {
             let failure = Failure::permanent("WORKFLOW_NOT_FOUND", format!("there is no workflow `{workflow}`"));
             return answer(tx, runs, from, task, Err(failure));
         };
-        let request = StartRequest { plan, input, idempotency_key: None };
+        let request = StartRequest { plan, input, idempotency_key: None, priority };
         match check(self.definitions, request, tx.now_ms, tx.vault)? {
             Ok(mut child) => {
                 child.parent = Some(Parent { run: from, task, close, depth });
@@ -161,7 +161,7 @@ impl Postman<'_> {
         }
         // A signal without a payload starts like a request without an input.
         let input = if signal.payload.is_null() { json!({}) } else { signal.payload.clone() };
-        let request = StartRequest { plan: Arc::clone(plan), input, idempotency_key: None };
+        let request = StartRequest { plan: Arc::clone(plan), input, idempotency_key: None, priority: None };
         match check(self.definitions, request, tx.now_ms, tx.vault)? {
             Ok(checked) => start(tx, runs, &checked).map(Ok),
             Err(error) => Ok(Err(error)),

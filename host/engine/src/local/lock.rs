@@ -4,15 +4,23 @@ use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::{Read as _, Seek as _, Write as _};
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use rustix::fs::FlockOperation;
 
 use crate::EngineError;
 
+/// How long a lock is tried for that somebody else holds. A process that was just begun holds copies of its parent's open
+/// files until it becomes its own program: so long a lock that was given up can still look taken.
+const ACQUIRE_MAX: Duration = Duration::from_millis(250);
+/// The wait between two tries.
+const ACQUIRE_RETRY: Duration = Duration::from_millis(5);
+
 /// The exclusive right to a data folder. The kernel takes it back when the process ends, however it ends.
 #[derive(Debug)]
 pub(super) struct OwnerLock {
-    _file: File,
+    #[cfg_attr(not(test), expect(dead_code, reason = "the lock holds as long as the file is open"))]
+    file: File,
 }
 
 impl OwnerLock {
@@ -34,7 +42,7 @@ impl OwnerLock {
             .truncate(false)
             .open(folder.join("owner.lock"))
             .map_err(|e| unavailable("open the lock file", e))?;
-        match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
+        match try_for(ACQUIRE_MAX, &file) {
             Ok(()) => {}
             Err(rustix::io::Errno::WOULDBLOCK) => {
                 let mut text = String::new();
@@ -52,13 +60,38 @@ impl OwnerLock {
             writeln!(file, "{}", std::process::id())
         };
         write(&mut file).map_err(|e| unavailable("write the lock file", e))?;
-        Ok(Self { _file: file })
+        Ok(Self { file })
+    }
+}
+
+fn try_for(patience: Duration, file: &File) -> rustix::io::Result<()> {
+    let until = Instant::now() + patience;
+    loop {
+        match rustix::fs::flock(file, FlockOperation::NonBlockingLockExclusive) {
+            Err(rustix::io::Errno::WOULDBLOCK) if Instant::now() < until => std::thread::sleep(ACQUIRE_RETRY),
+            other => return other,
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_copy_of_the_lock_that_goes_away_at_once_refuses_nobody() {
+        let dir = tempfile::tempdir().unwrap();
+        let first = OwnerLock::acquire(dir.path()).unwrap();
+        // As a child that has not become its own program yet: the same open file under a second number.
+        let copy = first.file.try_clone().unwrap();
+        drop(first);
+        let gone = std::thread::spawn(move || {
+            std::thread::sleep(4 * ACQUIRE_RETRY);
+            drop(copy);
+        });
+        OwnerLock::acquire(dir.path()).unwrap();
+        gone.join().unwrap();
+    }
 
     #[test]
     fn a_second_owner_is_told_who_the_first_is_and_gets_the_lock_when_it_is_gone() {

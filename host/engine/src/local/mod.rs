@@ -5,6 +5,7 @@
 //! - `control` is what people do to a run, `outside` and `deliver` are what runs tell each other (an outbox, so that a
 //!   crash between the two loses nothing) and their timers; `prune` removes what ended long ago.
 //! - `queue` is the way in; `attempt` runs one attempt and reports; `retry` judges the report.
+//! - `lanes` says which of the waiting tasks are next.
 //! - `reader` answers questions on connections that cannot write.
 //! - `vault` keeps large values apart; `sweep` removes those that a crash left to nobody.
 //! - `file`, `schema` and `lock` are the file, its format and its owner.
@@ -21,6 +22,7 @@ mod cache;
 mod control;
 mod deliver;
 mod file;
+mod lanes;
 mod lock;
 mod ops;
 mod outside;

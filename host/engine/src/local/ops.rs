@@ -3,17 +3,18 @@
 use std::sync::Arc;
 
 use compozy_interpreter::{Event, Failure, Status, TaskKey, Timeout};
-use rusqlite::OptionalExtension as _;
+use rusqlite::{Connection, OptionalExtension as _};
 use serde_json::Value;
 
 use super::attempt::{Call, Launch};
+use super::lanes::{Lane, Lanes};
 use super::outside::{waiting_task, waits_until};
 use super::request::Start;
 use super::retry::{self, Verdict, attempt_bound, judge};
 use super::runs::{Fault, Hot, Runs};
 use super::tx::{Effect, Ended, Tx, clamp, failure_text, to_json};
-use crate::EngineError;
 use crate::port::{ExecutionId, Notice, Ran, TaskReport};
+use crate::{EngineError, limits};
 
 /// Writes a run and its first event. The same key answers the first run.
 pub(super) fn start(tx: &mut Tx<'_>, runs: &mut Runs, start: &Start) -> Result<ExecutionId, Fault> {
@@ -24,6 +25,7 @@ pub(super) fn start(tx: &mut Tx<'_>, runs: &mut Runs, start: &Start) -> Result<E
     let Event::Started { now_ms, .. } = &start.event else { unreachable!("a start carries the event of a start") };
     let plan = &start.definition.plan;
     let mut hot = Hot::new(0, start.id.clone(), start.definition.digest.clone(), Arc::clone(plan));
+    hot.priority = start.priority;
     if let Some(parent) = &start.parent {
         hot.parent = Some((parent.run, parent.task.clone()));
         hot.depth = parent.depth;
@@ -32,8 +34,8 @@ pub(super) fn start(tx: &mut Tx<'_>, runs: &mut Runs, start: &Start) -> Result<E
     tx.conn
         .prepare_cached(
             "INSERT INTO run(execution, definition, workflow, behaviour, status, started_at_ms, parent, parent_task,
-                             parent_close, depth)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)",
+                             parent_close, depth, priority)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)",
         )?
         .execute((
             &start.id.0,
@@ -46,6 +48,7 @@ pub(super) fn start(tx: &mut Tx<'_>, runs: &mut Runs, start: &Start) -> Result<E
             start.parent.as_ref().map(|parent| &parent.task.0),
             close.as_ref().and_then(Value::as_str),
             hot.depth,
+            hot.priority.unwrap_or(0),
         ))?;
     hot.row = tx.conn.last_insert_rowid();
     if let Some(idempotency) = &start.idempotency {
@@ -118,7 +121,7 @@ pub(super) fn attempt_ended(
         return Ok(());
     }
     tx.effects.push(Effect::Ended(launch.task));
-    tx.free += 1;
+    tx.give_back(&launch.lane, launch.task);
     let ended = Ended { task: TaskKey(launch.key.clone()), ran, attempts: launch.attempt };
     match verdict {
         Verdict::Retry { failure, wait_ms } => {
@@ -196,8 +199,8 @@ pub(super) fn attempt_lost(tx: &mut Tx<'_>, launch: &Launch) -> Result<(), Fault
     if rows == 1 {
         tx.effects.push(Effect::Ended(launch.task));
         tx.effects.push(Effect::RuntimeGone);
-        tx.free += 1;
-        tx.ready += 1;
+        tx.give_back(&launch.lane, launch.task);
+        tx.lanes.add(Arc::clone(&launch.lane));
     }
     // Another attempt would vanish as this one did.
     tx.draining = true;
@@ -206,11 +209,11 @@ pub(super) fn attempt_lost(tx: &mut Tx<'_>, launch: &Launch) -> Result<(), Fault
 
 /// The time of a task's next attempt has come: it waits for a slot like any other.
 pub(super) fn due(tx: &mut Tx<'_>, not_before_ms: u64, task: i64) -> Result<(), Fault> {
-    let row: Option<(i64, Option<u64>)> =
-        tx.conn.prepare_cached(DUE)?.query_row([task], |row| Ok((row.get(0)?, row.get(1)?))).optional()?;
+    let row: Option<(i64, Option<u64>, String)> =
+        tx.conn.prepare_cached(DUE)?.query_row([task], |row| row.try_into()).optional()?;
     tx.effects.push(Effect::Undelay(not_before_ms, task));
-    let Some((run, deadline_ms)) = row else { return Ok(()) };
-    tx.ready += 1;
+    let Some((run, deadline_ms, lane)) = row else { return Ok(()) };
+    tx.lanes.add(Arc::new(Lane::of(lane)));
     if let Some(deadline_ms) = deadline_ms {
         tx.start_timer(run, &waits_until(task), deadline_ms)?;
     }
@@ -219,7 +222,7 @@ pub(super) fn due(tx: &mut Tx<'_>, not_before_ms: u64, task: i64) -> Result<(), 
 
 /// Makes a task ready for its next attempt.
 pub(super) const DUE: &str =
-    "UPDATE task SET state = 'ready' WHERE id = ?1 AND state = 'delayed' RETURNING run, deadline_ms";
+    "UPDATE task SET state = 'ready' WHERE id = ?1 AND state = 'delayed' RETURNING run, deadline_ms, queue";
 
 /// A timer of a run.
 pub(super) struct Due {
@@ -287,10 +290,13 @@ pub(super) struct Ready {
 pub(super) const NEXT_READY: &str = "
     SELECT t.id, t.run, r.execution, t.key, t.attempt, t.failed, t.deadline_ms, t.call
     FROM task t INDEXED BY task_ready CROSS JOIN run r ON r.id = t.run
-    WHERE t.state = 'ready' ORDER BY t.priority, t.id LIMIT ?1";
+    WHERE t.state = 'ready' AND t.queue = ?1 ORDER BY t.id LIMIT ?2";
+/// The next lane that has tasks: jumps over the tasks of each.
+pub(super) const NEXT_LANE: &str = "SELECT queue FROM task INDEXED BY task_ready
+    WHERE state = 'ready' AND queue > ?1 ORDER BY queue LIMIT 1";
 
 /// One task, if it waits for a slot.
-const ONE_READY: &str = "
+pub(super) const ONE_READY: &str = "
     SELECT t.id, t.run, r.execution, t.key, t.attempt, t.failed, t.deadline_ms, t.call
     FROM task t JOIN run r ON r.id = t.run WHERE t.id = ?1 AND t.state = 'ready'";
 
@@ -318,15 +324,30 @@ fn read_call(ready: &Ready) -> Result<Call, Fault> {
         .map_err(|e| Fault::Run(format!("the call of task `{}` cannot be read: {e}", ready.key)))
 }
 
-/// The next tasks, in the order in which they are to begin.
-pub(super) fn next_ready(tx: &Tx<'_>, limit: usize) -> Result<Vec<Ready>, Fault> {
+/// The next tasks of a lane, the oldest first.
+pub(super) fn next_ready(tx: &Tx<'_>, lane: &Lane, limit: usize) -> Result<Vec<Ready>, Fault> {
     let mut statement = tx.conn.prepare_cached(NEXT_READY)?;
-    let rows = statement.query_map([i64::try_from(limit).unwrap_or(i64::MAX)], Ready::of)?;
+    let rows = statement.query_map((&lane.name, i64::try_from(limit).unwrap_or(i64::MAX)), Ready::of)?;
     Ok(rows.collect::<Result<_, _>>()?)
 }
 
+/// Reads lanes that are not in memory, a bounded number.
+pub(super) fn more_lanes(conn: &Connection, lanes: &mut Lanes) -> rusqlite::Result<()> {
+    let mut statement = conn.prepare_cached(NEXT_LANE)?;
+    for _ in 0..limits::LANES_READ_MAX {
+        let Some(cursor) = lanes.cursor() else { break };
+        let name: Option<String> = statement.query_row([cursor], |row| row.get(0)).optional()?;
+        let end = name.is_none();
+        lanes.found(name.map(Lane::of));
+        if end {
+            break;
+        }
+    }
+    Ok(())
+}
+
 /// Gives a slot to a task. One whose time is over meanwhile fails instead.
-pub(super) fn dispatch(tx: &mut Tx<'_>, runs: &mut Runs, ready: &Ready) -> Result<(), Fault> {
+pub(super) fn dispatch(tx: &mut Tx<'_>, runs: &mut Runs, lane: &Arc<Lane>, ready: &Ready) -> Result<(), Fault> {
     // An earlier task of the same round may have ended the run.
     let state: String =
         tx.conn.prepare_cached("SELECT state FROM task WHERE id = ?1")?.query_row([ready.task], |row| row.get(0))?;
@@ -344,11 +365,11 @@ pub(super) fn dispatch(tx: &mut Tx<'_>, runs: &mut Runs, ready: &Ready) -> Resul
              WHERE id = ?1 AND state = 'ready'",
         )?
         .execute((ready.task, ready.attempt + 1, tx.epoch, tx.now_ms))?;
-    tx.ready = tx.ready.saturating_sub(1);
-    tx.free -= 1;
+    tx.take(lane, ready.task);
     tx.effects.push(Effect::Launch(Launch {
         task: ready.task,
         run: ready.run,
+        lane: Arc::clone(lane),
         execution: ready.execution.clone(),
         key: ready.key.clone(),
         attempt: ready.attempt + 1,
@@ -371,12 +392,10 @@ pub(super) fn fail_ready(tx: &mut Tx<'_>, runs: &mut Runs, ready: &Ready, failur
 
 /// Takes a task from the queue without telling its run: for a run that cannot be read.
 pub(super) fn set_aside(tx: &mut Tx<'_>, ready: &Ready, why: &str) -> Result<(), Fault> {
-    let rows = tx
-        .conn
+    tx.conn
         .prepare_cached(
             "UPDATE task SET state = 'failed', ended_at_ms = ?2, last_failure = ?3 WHERE id = ?1 AND state = 'ready'",
         )?
         .execute((ready.task, tx.now_ms, why))?;
-    tx.ready = tx.ready.saturating_sub(rows as u64);
     Ok(())
 }

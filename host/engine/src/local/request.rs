@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use compozy_interpreter::{Event, TaskKey};
 use compozy_plan::blob::has_blob_key;
+use compozy_plan::dispatch::{PRIORITY_FIRST, PRIORITY_LAST};
 use compozy_plan::plan::{ParentClose, Plan};
 use serde::Serialize;
 use serde_json::Value;
@@ -36,6 +37,7 @@ pub(super) struct Start {
     pub(super) parent: Option<Parent>,
     /// Protects what of the input is kept apart.
     pub(super) _claim: Claim,
+    pub(super) priority: Option<u8>,
 }
 
 /// The run that starts a child.
@@ -147,8 +149,13 @@ fn prepare(
     print: Option<String>,
     claim: Claim,
 ) -> Result<Start, EngineError> {
-    let StartRequest { plan, input, idempotency_key } = request;
+    let StartRequest { plan, input, idempotency_key, priority } = request;
     let input_bytes = json_bytes(&input);
+    if let Some(priority) = priority.filter(|priority| !(PRIORITY_FIRST..=PRIORITY_LAST).contains(priority)) {
+        return Err(EngineError::InvalidOption(format!(
+            "the priority is {priority}, {PRIORITY_FIRST} (first) to {PRIORITY_LAST} (last) are allowed"
+        )));
+    }
     let idempotency = match idempotency_key {
         Some(key) if key.is_empty() || key.len() > limits::IDEMPOTENCY_KEY_BYTES_MAX => {
             return Err(EngineError::IdempotencyKeyLength {
@@ -168,7 +175,16 @@ fn prepare(
         seed: uuid.as_u64_pair().1,
         input,
     };
-    Ok(Start { id, definition: definitions.of(&plan)?, event, input_bytes, idempotency, parent: None, _claim: claim })
+    Ok(Start {
+        id,
+        definition: definitions.of(&plan)?,
+        event,
+        input_bytes,
+        idempotency,
+        parent: None,
+        priority,
+        _claim: claim,
+    })
 }
 
 /// Checks the limits of what somebody wants to do to a run. Answers its size, in bytes.

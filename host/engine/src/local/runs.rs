@@ -64,6 +64,8 @@ pub(super) struct Hot {
     pub(super) parent: Option<(i64, TaskKey)>,
     /// How many runs it is inside of.
     pub(super) depth: u32,
+    /// The priority that its start asked for.
+    pub(super) priority: Option<u8>,
 }
 
 impl Hot {
@@ -82,6 +84,7 @@ impl Hot {
             open: Vec::new(),
             parent: None,
             depth: 0,
+            priority: None,
         }
     }
 
@@ -172,10 +175,12 @@ impl Runs {
 
 /// Reads a run: its snapshot, and every event after it through the interpreter.
 pub(super) fn load(conn: &Connection, plans: &mut Plans, blobs: &dyn Blobs, row: i64) -> Result<Hot, Fault> {
-    type Row = (String, i64, u32, Option<i64>, Option<String>, u32);
-    let (execution, definition, behaviour, parent, parent_task, depth): Row = conn
-        .prepare_cached("SELECT execution, definition, behaviour, parent, parent_task, depth FROM run WHERE id = ?1")?
-        .query_row([row], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?, row.get(4)?, row.get(5)?)))?;
+    type Row = (String, i64, u32, Option<i64>, Option<String>, u32, u8);
+    let (execution, definition, behaviour, parent, parent_task, depth, priority): Row = conn
+        .prepare_cached(
+            "SELECT execution, definition, behaviour, parent, parent_task, depth, priority FROM run WHERE id = ?1",
+        )?
+        .query_row([row], |row| row.try_into())?;
     if !behaviour_supported(behaviour) {
         return Err(Fault::Run(format!(
             "run {execution} began with behaviour {behaviour}, this version has {BEHAVIOUR_VERSION}"
@@ -185,6 +190,7 @@ pub(super) fn load(conn: &Connection, plans: &mut Plans, blobs: &dyn Blobs, row:
     let mut hot = Hot::new(row, ExecutionId(execution), digest, plan);
     hot.parent = parent.zip(parent_task.map(TaskKey));
     hot.depth = depth;
+    hot.priority = (priority > 0).then_some(priority);
     let snapshot: Option<(u64, u64, String)> = conn
         .prepare_cached("SELECT seq, bytes, state FROM snapshot WHERE run = ?1")?
         .query_row([row], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))

@@ -1,7 +1,7 @@
 //! The format of the journal file, one step per version. Steps are only added, never changed.
 
 /// `MIGRATIONS[n]` brings format n to format n + 1.
-pub(super) const MIGRATIONS: [&str; 3] = [FORMAT_1, FORMAT_2, FORMAT_3];
+pub(super) const MIGRATIONS: [&str; 4] = [FORMAT_1, FORMAT_2, FORMAT_3, FORMAT_4];
 
 /// - `journal` is the truth: every event of every run, numbered without gaps. All else of a run can be computed from
 ///   it and its definition.
@@ -121,9 +121,15 @@ CREATE TABLE outbox(
 ) STRICT;
 ";
 
+/// `queue` names the lane of a task: its workflow, its priority and its limits. Dispatch takes the first of a lane.
+const FORMAT_3: &str = "
+DROP INDEX task_ready;
+CREATE INDEX task_ready ON task(queue, id) WHERE state = 'ready';
+";
+
 /// `blob_use` names the values in the blob store that a run refers to: written with the event that brought the reference,
 /// removed with the run.
-const FORMAT_3: &str = "
+const FORMAT_4: &str = "
 CREATE TABLE blob_use(
   digest TEXT NOT NULL,
   run    INTEGER NOT NULL REFERENCES run(id),

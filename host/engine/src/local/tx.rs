@@ -5,10 +5,12 @@ use std::sync::Arc;
 
 use compozy_interpreter::{BlobError, Command, Event, Failure, RunState, Status, TaskKey, advance};
 use compozy_plan::blob::BlobRef;
+use compozy_plan::dispatch::PRIORITY_DEFAULT;
 use rusqlite::{Connection, OptionalExtension as _};
 use serde_json::Value;
 
 use super::attempt::{Call, Launch};
+use super::lanes::{Lane, Lanes};
 use super::outside::{Letter, waits_until};
 use super::request::json_bytes;
 use super::retry::{self, attempt_bound};
@@ -18,10 +20,10 @@ use crate::limits;
 use crate::port::{ExecutionId, Notice, Ran};
 
 /// One task of a run, if it has not ended.
-pub(super) const OPEN_TASK: &str = "SELECT id, state, not_before_ms FROM task
+pub(super) const OPEN_TASK: &str = "SELECT id, state, not_before_ms, queue FROM task
     WHERE run = ?1 AND key = ?2 AND state IN ('ready', 'running', 'delayed')";
 /// The tasks of a run that have not ended.
-pub(super) const OPEN_TASKS: &str = "SELECT id, state, not_before_ms FROM task
+pub(super) const OPEN_TASKS: &str = "SELECT id, state, not_before_ms, queue FROM task
     WHERE run = ?1 AND state IN ('ready', 'running', 'delayed')";
 
 /// What happens after the commit, in order.
@@ -63,8 +65,8 @@ pub(super) struct Tx<'a> {
     pub(super) effects: Vec<Effect>,
     /// Attempts that may still begin.
     pub(super) free: usize,
-    /// Tasks that wait in the journal for a free slot.
-    pub(super) ready: u64,
+    /// Tasks that wait in the journal for their turn.
+    pub(super) lanes: &'a mut Lanes,
     /// No attempt begins any more.
     pub(super) draining: bool,
     /// Somebody watches.
@@ -80,7 +82,7 @@ pub(super) struct Tx<'a> {
 struct Mark {
     effects: usize,
     free: usize,
-    ready: u64,
+    lanes: usize,
     letters: u64,
 }
 
@@ -94,7 +96,8 @@ pub(super) struct Ended {
 impl Tx<'_> {
     /// Runs an operation so that, if it fails, it leaves nothing: not in the journal and not in the effects.
     pub(super) fn atomically<T>(&mut self, work: impl FnOnce(&mut Self) -> Result<T, Fault>) -> Result<T, Fault> {
-        let mark = Mark { effects: self.effects.len(), free: self.free, ready: self.ready, letters: self.letters };
+        let (effects, lanes) = (self.effects.len(), self.lanes.mark());
+        let mark = Mark { effects, free: self.free, lanes, letters: self.letters };
         self.run("SAVEPOINT operation")?;
         match work(self) {
             Ok(value) => {
@@ -103,7 +106,8 @@ impl Tx<'_> {
             }
             Err(fault) => {
                 self.effects.truncate(mark.effects);
-                (self.free, self.ready, self.letters) = (mark.free, mark.ready, mark.letters);
+                (self.free, self.letters) = (mark.free, mark.letters);
+                self.lanes.go_back(mark.lanes);
                 // A full disk may have ended the whole transaction already; then there is nothing to go back to.
                 if !self.conn.is_autocommit() {
                     self.run("ROLLBACK TO operation")?;
@@ -199,9 +203,11 @@ impl Tx<'_> {
     /// Writes what one command asks for. What cannot be done comes back as an event.
     fn obey(&mut self, hot: &mut Hot, command: Command, events: &mut VecDeque<Event>) -> Result<(), Fault> {
         match command {
-            Command::ScheduleTask { task, tool, input, policy } => {
+            Command::ScheduleTask { task, tool, input, policy, dispatch } => {
                 let call = Call { tool, input, policy, seed: hot.state.seed };
-                events.extend(self.schedule(hot, task, call)?);
+                let priority = dispatch.priority.or(hot.priority).or(hot.plan.priority).unwrap_or(PRIORITY_DEFAULT);
+                let lane = Lane::new(&hot.plan.workflow, priority, dispatch.slots);
+                events.extend(self.schedule(hot, task, call, lane)?);
             }
             Command::CancelTask { task } => {
                 self.cancel_tasks(hot.row, Some(&task))?;
@@ -286,33 +292,35 @@ impl Tx<'_> {
 
     /// Writes a task, at once as running when there is a free slot and nobody waits for one: in the straight path
     /// an attempt then needs no commit of its own to begin. Answers the event of a task that cannot be scheduled.
-    fn schedule(&mut self, hot: &Hot, task: TaskKey, call: Call) -> Result<Option<Event>, Fault> {
+    fn schedule(&mut self, hot: &Hot, task: TaskKey, call: Call, lane: Lane) -> Result<Option<Event>, Fault> {
         let input_bytes = json_bytes(&call.input);
         if input_bytes > limits::PAYLOAD_BYTES_MAX {
             let failure = retry::too_large(&task.0, "input", input_bytes);
-            self.insert_task(hot, &task, &Call { input: Value::Null, ..call }, "failed", Some(&failure), None)?;
+            let call = Call { input: Value::Null, ..call };
+            self.insert_task(hot, &task, &call, &lane, "failed", Some(&failure), None)?;
             return Ok(Some(Event::TaskFailed { now_ms: self.event_time(hot), task, failure }));
         }
         let deadline_ms = call.policy.schedule_to_close_ms.map(|bound| clamp(self.now_ms.saturating_add(bound)));
-        let bound = if self.free > 0 && self.ready == 0 && !self.draining {
+        let bound = if self.free > 0 && !self.draining && self.lanes.is_free_for(&lane) {
             attempt_bound(&call.policy, deadline_ms, self.now_ms)
         } else {
             None
         };
         let Some((limit_ms, bound)) = bound else {
-            let row = self.insert_task(hot, &task, &call, "ready", None, deadline_ms)?;
-            self.ready += 1;
+            let row = self.insert_task(hot, &task, &call, &lane, "ready", None, deadline_ms)?;
+            self.lanes.add(Arc::new(lane));
             let start_ms = call.policy.schedule_to_start_ms.map(|bound| clamp(self.now_ms.saturating_add(bound)));
             if let Some(until_ms) = start_ms.into_iter().chain(deadline_ms).min() {
                 self.start_timer(hot.row, &waits_until(row), until_ms)?;
             }
             return Ok(None);
         };
-        let id = self.insert_task(hot, &task, &call, "running", None, deadline_ms)?;
-        self.free -= 1;
+        let id = self.insert_task(hot, &task, &call, &lane, "running", None, deadline_ms)?;
+        self.take(&lane, id);
         self.effects.push(Effect::Launch(Launch {
             task: id,
             run: hot.row,
+            lane: Arc::new(lane),
             execution: hot.id.clone(),
             key: task.0,
             attempt: 1,
@@ -325,11 +333,25 @@ impl Tx<'_> {
         Ok(None)
     }
 
+    /// A slot for an attempt.
+    pub(super) fn take(&mut self, lane: &Lane, task: i64) {
+        self.free = self.free.saturating_sub(1);
+        self.lanes.take(lane, task);
+    }
+
+    /// The slot of an attempt that is over.
+    pub(super) fn give_back(&mut self, lane: &Lane, task: i64) {
+        self.free += 1;
+        self.lanes.give_back(lane, task);
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "the parts of one row")]
     fn insert_task(
         &self,
         hot: &Hot,
         task: &TaskKey,
         call: &Call,
+        lane: &Lane,
         state: &str,
         failure: Option<&Failure>,
         deadline_ms: Option<u64>,
@@ -344,7 +366,7 @@ impl Tx<'_> {
             .execute((
                 hot.row,
                 &task.0,
-                &call.tool.plugin,
+                &lane.name,
                 state,
                 u32::from(running),
                 if running { self.epoch } else { 0 },
@@ -368,18 +390,20 @@ impl Tx<'_> {
                 None => statement.query([run])?,
             };
             while let Some(row) = rows.next()? {
-                open.push((row.get::<_, i64>(0)?, row.get::<_, String>(1)?, row.get::<_, u64>(2)?));
+                let (id, state, not_before_ms, lane): (i64, String, u64, String) = row.try_into()?;
+                open.push((id, state, not_before_ms, lane));
             }
         }
-        for (id, state, not_before_ms) in open {
+        for (id, state, not_before_ms, lane) in open {
             self.conn
                 .prepare_cached("UPDATE task SET state = 'canceled', ended_at_ms = ?2 WHERE id = ?1")?
                 .execute((id, self.now_ms))?;
             match state.as_str() {
-                "ready" => self.ready = self.ready.saturating_sub(1),
+                // Its lane finds out at its turn.
+                "ready" => {}
                 "delayed" => self.effects.push(Effect::Undelay(not_before_ms, id)),
                 _ => {
-                    self.free += 1;
+                    self.give_back(&Lane::of(lane), id);
                     self.effects.push(Effect::Abort(id));
                 }
             }

@@ -15,6 +15,7 @@ use tokio::task::AbortHandle;
 use super::attempt::{self, Launch, panic_text};
 use super::deliver::Postman;
 use super::file::JournalFile;
+use super::lanes::{Lane, Lanes};
 use super::lock::OwnerLock;
 use super::queue::{AttemptEnd, Drained, Report, Request};
 use super::request::Definitions;
@@ -44,7 +45,6 @@ pub(super) const FREED_UNTIL: &str = "INSERT OR IGNORE INTO timer(run, id, fire_
     WHERE state = 'running' AND deadline_ms IS NOT NULL";
 /// Takes the tasks of attempts that ran back: those of an earlier owner, or those that a stop dropped.
 pub(super) const FREE_ALL: &str = "UPDATE task SET state = 'ready' WHERE state = 'running'";
-pub(super) const COUNT_READY: &str = "SELECT COUNT(*) FROM task INDEXED BY task_ready WHERE state = 'ready'";
 pub(super) const COUNT_OPEN: &str = "SELECT COUNT(*) FROM run INDEXED BY run_open WHERE ended_at_ms IS NULL";
 pub(super) const COUNT_LETTERS: &str = "SELECT COUNT(*) FROM outbox";
 pub(super) const ALL_DELAYED: &str =
@@ -67,8 +67,8 @@ pub(super) struct Writer {
     running: HashMap<i64, Running>,
     /// When which task's next attempt is due.
     delayed: BTreeSet<(u64, i64)>,
-    /// Tasks in the journal that wait for a slot.
-    ready: u64,
+    /// Tasks in the journal that wait for their turn.
+    lanes: Lanes,
     /// When the next timer is due, at the earliest.
     next_timer: Option<u64>,
     /// Letters in the outbox.
@@ -131,7 +131,6 @@ impl Writer {
             conn.execute(FREED_UNTIL, [])?;
             conn.execute(FREE_ALL, [])?;
             conn.execute_batch("COMMIT")?;
-            let ready = conn.query_row(COUNT_READY, [], |row| row.get(0))?;
             let open: u64 = conn.query_row(COUNT_OPEN, [], |row| row.get(0))?;
             let mut delayed = conn.prepare(ALL_DELAYED)?;
             let delayed = delayed
@@ -139,9 +138,11 @@ impl Writer {
                 .collect::<rusqlite::Result<BTreeSet<(u64, i64)>>>()?;
             let next_timer: Option<u64> = conn.query_row(ops::NEXT_TIMER, [], |row| row.get(0)).optional()?;
             let letters: u64 = conn.query_row(COUNT_LETTERS, [], |row| row.get(0))?;
-            Ok((epoch, ready, open, delayed, next_timer, letters))
+            let mut lanes = Lanes::new(limits::LANES_MAX);
+            ops::more_lanes(&conn, &mut lanes)?;
+            Ok((epoch, open, delayed, next_timer, letters, lanes))
         };
-        let (epoch, ready, open, delayed, next_timer, letters) =
+        let (epoch, open, delayed, next_timer, letters, lanes) =
             take_over().map_err(|e| file.error("take over the journal", &e))?;
         add(&shared.counters.open_executions, open);
         Ok(Self {
@@ -153,7 +154,7 @@ impl Writer {
             runs: Runs::new(Arc::clone(&vault)),
             running: HashMap::new(),
             delayed,
-            ready,
+            lanes,
             next_timer,
             letters,
             workflows,
@@ -181,7 +182,7 @@ impl Writer {
     /// When there is something to do that nobody announces.
     fn next_wake(&self) -> Option<Instant> {
         let now = Instant::now();
-        let dispatch = !self.shared.draining() && self.ready > 0 && self.running.len() < self.capacity;
+        let dispatch = !self.shared.draining() && self.lanes.has_work() && self.running.len() < self.capacity;
         let first = self.delayed.first().map(|(at_ms, _)| *at_ms).into_iter().chain(self.next_timer).min();
         let due = first.filter(|_| !self.shared.draining()).map(|at_ms| {
             let wait = Duration::from_millis(at_ms.saturating_sub(self.shared.clock.now_ms()));
@@ -237,7 +238,7 @@ impl Writer {
             return false;
         }
         let now_ms = self.shared.clock.now_ms();
-        (self.ready > 0 && self.running.len() < self.capacity)
+        (self.lanes.has_work() && self.running.len() < self.capacity)
             || self.letters > 0
             || self.next_timer.is_some_and(|at_ms| at_ms <= now_ms)
             || self.delayed.first().is_some_and(|(at_ms, _)| *at_ms <= now_ms)
@@ -253,6 +254,7 @@ impl Writer {
         self.refused += 1;
         // What is in memory went ahead of what is in the journal.
         self.runs.forget();
+        self.lanes.look_again();
         if !self.conn.is_autocommit() && self.conn.execute_batch("ROLLBACK").is_err() {
             tracing::error!("a refused transaction could not be rolled back");
         }
@@ -265,7 +267,7 @@ impl Writer {
         reports: &[Report],
         requests: Vec<Request>,
     ) -> Result<(Vec<Answer>, Vec<Effect>), (BatchFailed, Vec<Answer>)> {
-        let Self { shared, file, conn, epoch, capacity, runs, running, delayed, ready, next_timer, letters, .. } = self;
+        let Self { shared, file, conn, epoch, capacity, runs, running, delayed, lanes, next_timer, letters, .. } = self;
         let postman = Postman { workflows: self.workflows.as_ref(), definitions: &self.definitions };
         let mut tx = Tx {
             conn,
@@ -275,7 +277,7 @@ impl Writer {
             now_ms: shared.clock.now_ms(),
             effects: Vec::new(),
             free: capacity.saturating_sub(running.len()),
-            ready: *ready,
+            lanes,
             draining: shared.draining(),
             watched: shared.notices.receiver_count() > 0,
             first_timer: None,
@@ -306,7 +308,7 @@ impl Writer {
         *letters = tx.letters;
         add(&shared.counters.commits, 1);
         add(&shared.counters.operations, (reports.len() + answers.len()) as u64);
-        *ready = tx.ready;
+        tx.lanes.keep();
         Ok((answers, tx.effects))
     }
 
@@ -470,7 +472,7 @@ impl Batch<'_, '_> {
         if let Err(error) = outcome {
             tracing::error!(execution = %launch.execution, task = launch.key, %error, "the end of a task cannot be recorded");
             self.tx.effects.push(Effect::Ended(launch.task));
-            self.tx.free += 1;
+            self.tx.give_back(&launch.lane, launch.task);
         }
         Ok(())
     }
@@ -584,34 +586,41 @@ impl Batch<'_, '_> {
         Ok(())
     }
 
-    /// Gives free slots to the tasks that wait for one.
+    /// Gives free slots to the tasks whose turn it is.
     fn fill(&mut self) -> Result<(), BatchFailed> {
-        let mut rounds = 0;
-        while !self.tx.draining && self.tx.free > 0 && self.tx.ready > 0 && rounds < limits::BATCH_OPS_MAX {
-            let limit = self.tx.free;
-            let next = match self.one(|tx, _| ops::next_ready(tx, limit))? {
+        if self.tx.draining {
+            return Ok(());
+        }
+        if self.tx.lanes.wants_more()
+            && let Err(error) = self.one(|tx, _| Ok(ops::more_lanes(tx.conn, tx.lanes)?))?
+        {
+            tracing::error!(%error, "the tasks that wait cannot be read");
+        }
+        let mut begun = 0;
+        while self.tx.free > 0 && begun < limits::BATCH_OPS_MAX {
+            let Some((lane, take)) = self.tx.lanes.next(self.tx.free) else { break };
+            // One more than is taken tells whether there are more.
+            let next = match self.one(|tx, _| ops::next_ready(tx, &lane, take + 1))? {
                 Ok(next) => next,
                 Err(error) => {
                     tracing::error!(%error, "the tasks that wait cannot be read");
+                    self.tx.lanes.put_back(lane, true);
                     break;
                 }
             };
-            if next.is_empty() {
-                // The count was wrong; the index is right.
-                self.tx.ready = 0;
+            begun += 1;
+            let more = next.len() > take;
+            for ready in next.into_iter().take(take) {
+                begun += 1;
+                self.dispatch(&lane, &ready)?;
             }
-            for ready in next {
-                rounds += 1;
-                if self.tx.free > 0 {
-                    self.dispatch(&ready)?;
-                }
-            }
+            self.tx.lanes.put_back(lane, more);
         }
         Ok(())
     }
 
-    fn dispatch(&mut self, ready: &ops::Ready) -> Result<(), BatchFailed> {
-        let Err(error) = self.one(|tx, runs| ops::dispatch(tx, runs, ready))? else { return Ok(()) };
+    fn dispatch(&mut self, lane: &Arc<Lane>, ready: &ops::Ready) -> Result<(), BatchFailed> {
+        let Err(error) = self.one(|tx, runs| ops::dispatch(tx, runs, lane, ready))? else { return Ok(()) };
         tracing::error!(task = ready.task, %error, "a task cannot begin");
         let failure = retry::bounded(Failure::permanent("TASK_UNREADABLE", error.to_string()));
         if self.one(|tx, runs| ops::fail_ready(tx, runs, ready, failure))?.is_err() {

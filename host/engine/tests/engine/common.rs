@@ -54,7 +54,7 @@ pub(crate) fn request(plan: &Arc<Plan>) -> StartRequest {
 }
 
 pub(crate) fn request_with(plan: &Arc<Plan>, input: Value) -> StartRequest {
-    StartRequest { plan: Arc::clone(plan), input, idempotency_key: None }
+    StartRequest { plan: Arc::clone(plan), input, idempotency_key: None, priority: None }
 }
 
 pub(crate) fn keyed(plan: &Arc<Plan>, input: Value, key: &str) -> StartRequest {

@@ -6,6 +6,7 @@ mod children;
 mod common;
 mod control;
 mod crash;
+mod dispatch;
 mod flow;
 mod load;
 mod retention;

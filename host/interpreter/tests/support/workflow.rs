@@ -85,6 +85,7 @@ fn task(file: Value) -> Value {
         "on_error": file.take("on_error"),
         "is_final": file.take_or("final", json!(false)),
         "policy": TaskPolicy::default(),
+        "dispatch": file.take_or("dispatch", json!({})),
         "condition": file.take("condition"),
         "sleep_ms": file.take("sleep"),
         "timeout_ms": file.take("timeout"),

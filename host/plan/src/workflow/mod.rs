@@ -61,8 +61,11 @@ fn workflow(root: &Node, project: &Project, catalog: Option<&Catalog>, problems:
     tools.extend(shared::tools(&mut fields, problems));
     let task_nodes = fields.list("tasks", problems);
     let outputs = fields.take("outputs");
+    // Of the run, not of its tasks: a start may say otherwise, and then counts for all that say nothing themselves.
+    let priority = policy.priority.take();
     let mut builder = Builder {
         problems,
+        workflow: &id,
         project,
         schemas,
         tools,
@@ -108,6 +111,7 @@ fn workflow(root: &Node, project: &Project, catalog: Option<&Catalog>, problems:
         outputs,
         timeout_ms,
         triggers,
+        priority,
     })
 }
 
@@ -142,6 +146,7 @@ struct Use {
 }
 
 struct Builder<'b> {
+    workflow: &'b str,
     problems: &'b mut Problems,
     project: &'b Project,
     schemas: Schemas,

@@ -4,9 +4,10 @@ use serde_json::Value;
 
 use super::{Around, Builder, Place};
 use crate::diagnostic::Position;
+use crate::dispatch::{ConcurrencyLimit, DispatchPolicy};
 use crate::limits::{ATTEMPTS_MAX, TASK_DEPTH_MAX, TASKS_MAX};
 use crate::plan::{Task, TaskKind, TaskPolicy, Tool, Transition};
-use crate::policy::{self, PolicyLayer, duration};
+use crate::policy::{self, Concurrency, PolicyLayer, duration};
 use crate::reader::{Fields, wrong_type};
 use crate::shared::{self, ToolDef};
 use crate::suggest::{cut, hint, nearest};
@@ -92,7 +93,11 @@ impl Builder<'_> {
         if let Some(kind) = kind {
             entry.task.kind = kind;
         }
-        entry.task.policy = layer.over(&self.policy).resolve(&fields.what, self.problems);
+        let layer = layer.over(&self.policy);
+        entry.task.policy = layer.resolve(&fields.what, self.problems);
+        if matches!(entry.task.kind, TaskKind::Basic(_) | TaskKind::Memory(_)) {
+            entry.task.dispatch = self.dispatch(layer, &fields.what, &entry.task, around);
+        }
         if kind_name != "basic" {
             fields.unsupported(
                 &[("action", "only a basic task has an action"), ("tool", "only a basic task has a tool")],
@@ -239,6 +244,7 @@ impl Builder<'_> {
         let mut own =
             PolicyLayer { start_to_close_ms: duration(fields, "timeout", self.problems), ..PolicyLayer::default() };
         policy::retry(fields, &mut own, self.problems);
+        policy::dispatch(fields, &mut own, self.problems);
         if let Some((retries, node)) = fields.integer("retries", 0, u64::from(ATTEMPTS_MAX) - 1, self.problems) {
             if own.maximum_attempts.is_some() {
                 self.problems
@@ -252,6 +258,26 @@ impl Builder<'_> {
             own.maximum_attempts = u32::try_from(retries + 1).ok();
         }
         own.over(&layer)
+    }
+
+    /// When the task may begin.
+    fn dispatch(&mut self, layer: PolicyLayer, what: &str, task: &Task, around: &Around) -> DispatchPolicy {
+        let mut limits = Vec::new();
+        if let TaskKind::Basic(tool) = &task.kind
+            && let Some(limit) = self.project.plugins.get(&tool.plugin).and_then(|settings| settings.concurrency)
+        {
+            limits.push(ConcurrencyLimit { scope: format!("plugin/{}", tool.plugin), key: None, limit });
+        }
+        if let Some(Concurrency { key, limit }) = layer.concurrency {
+            let scope = match &key {
+                Some(_) => "key".to_owned(),
+                None => format!("task/{}/{}", self.workflow, task.id),
+            };
+            let what = format!("`concurrency.key` of {what}");
+            let key = key.and_then(|node| self.template(&node, &what, around));
+            limits.push(ConcurrencyLimit { scope, key, limit });
+        }
+        DispatchPolicy { priority: layer.priority, limits }
     }
 
     fn basic(&mut self, fields: &mut Fields<'_>, layer: &mut PolicyLayer) -> Option<TaskKind> {
@@ -355,7 +381,7 @@ impl Builder<'_> {
 }
 
 /// Policy keys of a type of task that nothing enforces them for.
-fn policy_of(kind: &str) -> [(&'static str, &'static str); 4] {
+fn policy_of(kind: &str) -> [(&'static str, &'static str); 6] {
     let reason = match kind {
         "collection" => "write it at the collection's `task`",
         "composite" | "parallel" => "write it at its `tasks`",
@@ -363,7 +389,8 @@ fn policy_of(kind: &str) -> [(&'static str, &'static str); 4] {
         "wait" => "a wait makes no attempts; write its `timeout`",
         _ => "a task of this type calls nothing that could take long or fail for a while; remove it",
     };
-    [("timeout", reason), ("retries", reason), ("retry_policy", reason), ("config", reason)]
+    let keys = ["timeout", "retries", "retry_policy", "config", "priority", "concurrency"];
+    keys.map(|key| (key, reason))
 }
 
 /// A task that is filled in while its keys are read.
@@ -379,6 +406,7 @@ fn placeholder(id: &str) -> Task {
         on_error: None,
         is_final: false,
         policy: TaskPolicy::default(),
+        dispatch: DispatchPolicy::default(),
         condition: None,
         sleep_ms: None,
         timeout_ms: None,

@@ -10,6 +10,7 @@ use compozy_engine::EngineError;
 use compozy_engine::limits::LIST_MAX;
 use compozy_engine::port::{ExecutionId, Filter, StartRequest};
 use compozy_interpreter::Status;
+use compozy_plan::dispatch::{PRIORITY_FIRST, PRIORITY_LAST};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -21,7 +22,7 @@ use crate::problem::{Code, Problem, suggest};
 use crate::state::AppState;
 use crate::view;
 
-/// `POST /api/v0/workflows/{id}/executions` with `{"input": ...}`: answers 202 once the start is durable.
+/// `POST /api/v0/workflows/{id}/executions` with `{"input": ..., "priority": 1 to 5}`, both optional: answers 202 once the start is durable.
 pub(super) async fn start(
     State(state): State<AppState>,
     id: Result<Path<String>, PathRejection>,
@@ -37,8 +38,8 @@ pub(super) async fn start(
         return Err(Problem::new(Code::WorkflowNotFound, detail));
     };
     let idempotency_key = idempotency_key(&headers)?;
-    let input = input_of(read_json(request, &state.limits).await?)?;
-    let start = StartRequest { plan: plan.clone(), input, idempotency_key };
+    let (input, priority) = input_of(read_json(request, &state.limits).await?)?;
+    let start = StartRequest { plan: plan.clone(), input, idempotency_key, priority };
     let started = state.engine.start(start).await.map_err(|error| problem_of(&error))?;
     let location = format!("{API}/executions/{started}");
     let body = json!({ "exec_id": started.0, "exec_url": location, "workflow_id": id });
@@ -134,10 +135,10 @@ pub(super) fn path_text(path: Result<Path<String>, PathRejection>) -> Result<Str
 }
 
 /// The body's `input`; `{}` when it has none. Another key is most likely a slip, so it is refused.
-fn input_of(body: Option<Value>) -> Result<Value, Problem> {
-    const KNOWN: [&str; 1] = ["input"];
+fn input_of(body: Option<Value>) -> Result<(Value, Option<u8>), Problem> {
+    const KNOWN: [&str; 2] = ["input", "priority"];
     let mut map = match body {
-        None => return Ok(json!({})),
+        None => return Ok((json!({}), None)),
         Some(Value::Object(map)) => map,
         Some(other) => {
             let detail = format!("the body must be an object like {{\"input\": {{...}}}}, not {}", kind_of(&other));
@@ -145,11 +146,20 @@ fn input_of(body: Option<Value>) -> Result<Value, Problem> {
         }
     };
     let input = map.swap_remove("input").unwrap_or_else(|| json!({}));
+    let priority = map.swap_remove("priority").map(|value| priority_of(&value)).transpose()?;
     if let Some(key) = map.keys().next() {
         let near = suggest(key, KNOWN.into_iter());
         return Err(Problem::new(Code::InvalidRequest, format!("the body has the unknown key `{key}`{near}")));
     }
-    Ok(input)
+    Ok((input, priority))
+}
+
+fn priority_of(value: &Value) -> Result<u8, Problem> {
+    let priority = value.as_u64().and_then(|priority| u8::try_from(priority).ok());
+    priority.filter(|priority| (PRIORITY_FIRST..=PRIORITY_LAST).contains(priority)).ok_or_else(|| {
+        let range = format!("an integer from {PRIORITY_FIRST} (first) to {PRIORITY_LAST} (last)");
+        Problem::new(Code::InvalidRequest, format!("`priority` must be {range} but is `{value}`"))
+    })
 }
 
 pub(super) fn kind_of(value: &Value) -> &'static str {

@@ -185,6 +185,7 @@ fn plan(id: &str) -> Arc<Plan> {
         outputs: None,
         timeout_ms: None,
         triggers: vec![],
+        priority: None,
     })
 }
 

@@ -129,7 +129,7 @@ impl Talk {
     async fn all(&self, engine: &LocalEngine, plans: &BTreeMap<String, Arc<Plan>>, witness: &Witness) -> Result<()> {
         let input = json!({ "ms": self.ms, "size": self.size });
         let plan = Arc::clone(&plans[self.workflow]);
-        let request = StartRequest { plan, input, idempotency_key: Some(self.key.clone()) };
+        let request = StartRequest { plan, input, idempotency_key: Some(self.key.clone()), priority: None };
         let id = engine.start(request).await?;
         witness.hear(What::Started(id.clone()));
         if self.pauses {

@@ -205,8 +205,12 @@ impl World {
 
     async fn ask(&mut self, at: usize) -> Result<(String, Promise)> {
         let start = &self.starts[at];
-        let request =
-            StartRequest { plan: Arc::clone(&start.plan), input: json!({}), idempotency_key: Some(start.key.clone()) };
+        let request = StartRequest {
+            plan: Arc::clone(&start.plan),
+            input: json!({}),
+            idempotency_key: Some(start.key.clone()),
+            priority: None,
+        };
         match self.engine().start(request).await {
             Ok(id) => {
                 if let Some(known) = &start.id {

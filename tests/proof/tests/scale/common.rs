@@ -103,7 +103,7 @@ pub(crate) fn engine_with(folder: &Path, worker: &Arc<Worker>, adjust: impl FnOn
 }
 
 pub(crate) async fn started(engine: &LocalEngine, plan: &Arc<Plan>, input: Value) -> ExecutionId {
-    let request = StartRequest { plan: Arc::clone(plan), input, idempotency_key: None };
+    let request = StartRequest { plan: Arc::clone(plan), input, idempotency_key: None, priority: None };
     engine.start(request).await.expect("it starts")
 }
 

@@ -198,7 +198,12 @@ async fn a_clock_that_leaps_makes_timers_late_and_never_early() {
     let clock = common::HandClock::new();
     let engine = common::engine_with(folder.path(), &Worker::echo(), |options| options.clock = clock.clone());
     let plan = plan("tasks: [{id: w, type: wait, wait_for: never, timeout: 10s, on_timeout: t}, {id: t, tool: tool}]");
-    let request = |n: usize| StartRequest { plan: Arc::clone(&plan), input: json!({ "n": n }), idempotency_key: None };
+    let request = |n: usize| StartRequest {
+        plan: Arc::clone(&plan),
+        input: json!({ "n": n }),
+        idempotency_key: None,
+        priority: None,
+    };
     // One starts at each of these seconds; the clock goes back and forth between them.
     let mut due: BTreeMap<ExecutionId, (i64, bool)> = BTreeMap::new();
     for (n, second) in [0_i64, 100, -50, 3_600, -3_600, 5, 8, -1, 30].into_iter().enumerate() {
