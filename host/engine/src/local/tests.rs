@@ -65,7 +65,7 @@ impl Bench {
 
     fn start(&mut self, plan: &Arc<Plan>) -> Launch {
         let request = StartRequest { plan: Arc::clone(plan), input: json!({}), idempotency_key: None };
-        let start = check(&Definitions::default(), request, 1_000).unwrap();
+        let start = check(&Definitions::new(Arc::new(crate::SystemClock)), request, 1_000).unwrap();
         let (result, effects) = self.work(1, |tx, runs| ops::start(tx, runs, &start));
         result.unwrap();
         launched(effects)

@@ -66,7 +66,7 @@ enum Promise {
 impl World {
     pub(super) async fn new(mut random: Random) -> Result<Self> {
         let disk = Disk::empty()?;
-        let clock = HandClock::new();
+        let clock = HandClock::new(random.number());
         let desk = Desk::new(disk.shared(), Arc::clone(&clock));
         let concurrency = [1, 2, 64][random.below(3) as usize];
         let latest_ms = clock.now_ms();
@@ -125,10 +125,8 @@ impl World {
         log.push(told);
         if crashes {
             let promised_at = self.disk.moment();
-            // Sometimes what follows from the action comes to its end first.
-            if self.random.percent(50) {
-                self.rest().await?;
-            }
+            // What follows from the action happens too, and the cut may be anywhere in it.
+            self.rest().await?;
             self.crash(before, promised_at, promise, log).await?;
         }
         self.rest().await?;
@@ -405,11 +403,14 @@ impl World {
     /// Whatever a run may wait for happens.
     async fn help(&mut self, open: &[ExecutionId], round: usize) -> Result<()> {
         let desk = self.desk.open();
+        // One thing at a time: what came together would be taken in an order that no seed decides.
         for (number, _) in &desk {
             self.desk.answer(*number, TaskReport { result: Ok(json!({ "late": true })), ran: None });
+            self.rest().await?;
         }
         for id in open {
             permitted(self.engine().control(id, Control::Resume).await)?;
+            self.rest().await?;
             if self.status(id) == Some(Status::Waiting) {
                 self.signals += 1;
                 let name = format!("s{}", self.signals);
@@ -419,6 +420,7 @@ impl World {
             if round > PATIENT_ROUNDS {
                 permitted(self.engine().control(id, Control::Cancel { reason: String::new(), grace_ms: 0 }).await)?;
             }
+            self.rest().await?;
         }
         if desk.is_empty() {
             let due = self.runs.values().flat_map(|known| known.timers.values()).min().copied();
