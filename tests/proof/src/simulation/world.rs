@@ -16,7 +16,7 @@ use serde_json::json;
 use super::desk::{Begun, Desk, HandClock};
 use super::invariants::{Around, Known};
 use super::plans;
-use crate::disk::{Disk, Fate, Mounted, Trouble};
+use crate::disk::{Disk, Fate, Mounted, Syncs, Trouble};
 
 /// Rounds in which the engine must come to rest.
 const ROUNDS_MAX: usize = 20_000;
@@ -38,6 +38,7 @@ pub(super) struct World {
     pub(super) crashes: u64,
     engine: Option<LocalEngine>,
     disk: Mounted,
+    syncs: Syncs,
     desk: Arc<Desk>,
     clock: Arc<HandClock>,
     /// The latest time since the last look.
@@ -64,8 +65,9 @@ enum Promise {
 }
 
 impl World {
-    pub(super) async fn new(mut random: Random) -> Result<Self> {
+    pub(super) async fn new(mut random: Random, syncs: Syncs) -> Result<Self> {
         let disk = Disk::empty()?;
+        disk.treat(syncs);
         let clock = HandClock::new(random.number());
         let desk = Desk::new(disk.shared(), Arc::clone(&clock));
         let concurrency = [1, 2, 64][random.below(3) as usize];
@@ -75,6 +77,7 @@ impl World {
             crashes: 0,
             engine: None,
             disk,
+            syncs,
             desk,
             clock,
             latest_ms,
@@ -268,6 +271,7 @@ impl World {
         self.begun.extend(self.desk.begun().into_iter().filter(|begun| begun.moment <= cut));
         drop(self.engine.take());
         self.disk = Disk::with(&files)?;
+        self.disk.treat(self.syncs);
         self.desk = Desk::new(self.disk.shared(), Arc::clone(&self.clock));
         self.open()?;
         let holds = cut >= promised_at;
