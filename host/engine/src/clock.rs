@@ -1,11 +1,18 @@
-//! Where an engine takes the time from.
+//! Where an engine takes the time and new ids from.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
-/// Tells the time. An engine asks nothing else, so a test can hold the clock.
+use uuid::Uuid;
+
+/// Tells the time, and names what is new. An engine asks nothing else, so a test can hold the clock and repeat a history.
 pub trait Clock: Send + Sync + 'static {
     /// Milliseconds since 1970. May jump in both directions; timers then fire late, never early.
     fn now_ms(&self) -> u64;
+
+    /// Names a run that begins; its last 64 bits are the run's seed.
+    fn id(&self) -> Uuid {
+        Uuid::now_v7()
+    }
 }
 
 /// The clock of the machine.

@@ -55,19 +55,46 @@ fn compare(run: &Run<'_>, history: &History) {
     assert_eq!(ended, end, "the run after {:?} of {plan}", history.order());
 }
 
+/// The signals that a plan's waits can be sent.
+fn signals(plan: &Plan) -> Vec<String> {
+    let text = plan.to_json();
+    let names = text.split('"').filter(|part| part.starts_with("go-"));
+    names.map(str::to_owned).collect()
+}
+
+/// How deep tasks nest.
+fn depth(value: &serde_json::Value) -> usize {
+    match value {
+        serde_json::Value::Array(items) => items.iter().map(depth).max().unwrap_or(0),
+        serde_json::Value::Object(fields) => {
+            usize::from(fields.contains_key("kind")) + fields.values().map(depth).max().unwrap_or(0)
+        }
+        _ => 0,
+    }
+}
+
 /// Plays a plan, and compares after every event.
-fn play(plan: &Plan, order: &[u16], failing_percent: u64) -> usize {
+fn play(plan: &Plan, order: &[u16], failing_percent: u64) -> RunState {
     let mut run = Run::new(plan);
     let mut history = History::new();
     run.start(serde_json::Value::Null);
     compare(&run, &history);
+    let signals = signals(plan);
     let mut order = order.iter().copied().cycle();
-    for _ in 0..300 {
+    for turn in 0..300 {
         let choices = run.open.len() + run.timers.len();
         if choices == 0 {
             break;
         }
-        let pick = order.next().unwrap_or(0) as usize % choices;
+        let pick = order.next().unwrap_or(0) as usize % (choices + signals.len().min(3));
+        if let Some(extra) = pick.checked_sub(choices) {
+            // Before its wait, while it waits, or when nobody waits any more.
+            let name = &signals[(extra + turn) % signals.len()];
+            history.signaled(name);
+            run.signal(name, &format!("s{turn}"), serde_json::Value::Null);
+            compare(&run, &history);
+            continue;
+        }
         if let Some(key) = run.open.get(pick).cloned() {
             let input = run.state.tasks[&key].arguments().clone();
             let answer = execute(&key, &input, failing_percent);
@@ -83,7 +110,7 @@ fn play(plan: &Plan, order: &[u16], failing_percent: u64) -> usize {
         }
         compare(&run, &history);
     }
-    run.state.tasks.len()
+    run.state
 }
 
 proptest! {
@@ -109,12 +136,15 @@ fn the_plans_are_worth_comparing() {
     // If the generator only made trivial plans, agreement would say nothing.
     let mut runner = proptest::test_runner::TestRunner::deterministic();
     let strategy = generator::plan();
-    let (mut tasks, mut kinds) = (0, BTreeMap::new());
+    let (mut tasks, mut kinds, mut deepest, mut taken) = (0, BTreeMap::new(), 0, 0);
     for _ in 0..300 {
         let plan = proptest::strategy::ValueTree::current(&strategy.new_tree(&mut runner).expect("a plan"));
-        tasks += play(&plan, &[3, 1, 2, 9, 5], 15);
-        for name in ["basic", "router", "parallel", "collection", "aggregate", "composite", "wait", "memory", "signal"]
-        {
+        let state = play(&plan, &[3, 1, 2, 9, 5], 15);
+        tasks += state.tasks.len();
+        taken += state.tasks.values().filter(|task| task.kind == "wait" && task.status == Status::Success).count();
+        deepest = deepest.max(depth(&serde_json::from_str(&plan.to_json()).expect("a plan is JSON")));
+        let types = "basic router parallel collection aggregate composite wait memory signal workflow";
+        for name in types.split(' ') {
             *kinds.entry(name).or_insert(0) += plan.to_json().matches(&format!("\"type\":\"{name}\"")).count();
         }
         for name in ["race", "fail_fast", "best_effort", "wait_all"] {
@@ -122,5 +152,7 @@ fn the_plans_are_worth_comparing() {
         }
     }
     assert!(tasks > 1_500, "{tasks} tasks");
+    assert!(deepest >= 5, "tasks nest {deepest} deep");
+    assert!(taken > 20, "{taken} waits took a signal");
     assert!(kinds.values().all(|count| *count > 30), "{kinds:?}");
 }

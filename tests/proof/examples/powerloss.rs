@@ -4,8 +4,8 @@
 
 use std::process::ExitCode;
 
-use compozy_proof::powerloss::{self, Syncs};
-use compozy_proof::seeds;
+use compozy_proof::disk::Syncs;
+use compozy_proof::{powerloss, seeds};
 
 fn main() -> ExitCode {
     let range = match seeds::from_arguments(std::env::args().skip(1)) {

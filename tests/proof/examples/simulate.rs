@@ -4,6 +4,7 @@
 
 use std::process::ExitCode;
 
+use compozy_proof::disk::Syncs;
 use compozy_proof::{seeds, simulation};
 
 fn main() -> ExitCode {
@@ -16,9 +17,9 @@ fn main() -> ExitCode {
     };
     if range.end - range.start == 1 {
         // One seed is asked for to see what happens.
-        simulation::one(range.start).steps.iter().for_each(|step| eprintln!("{step}"));
+        simulation::one(range.start, Syncs::Honest).steps.iter().for_each(|step| eprintln!("{step}"));
     }
-    let report = simulation::run(range, true);
+    let report = simulation::run(range, Syncs::Honest, true);
     report.problems().take(20).for_each(|problem| eprintln!("{problem}"));
     println!("{report}");
     if report.is_sound() { ExitCode::SUCCESS } else { ExitCode::FAILURE }

@@ -1,6 +1,7 @@
 //! Power cuts, in short form. The long form is `cargo xtask powerloss --seeds 1000`.
 
-use compozy_proof::powerloss::{Syncs, run};
+use compozy_proof::disk::Syncs;
+use compozy_proof::powerloss::run;
 
 #[test]
 fn what_was_told_before_a_power_cut_holds_after_it() {

@@ -4,6 +4,8 @@ mod command_line;
 mod durability;
 mod hostile;
 mod plugins;
+mod predecessors;
+mod semantics;
 mod serving;
 mod stores;
 mod weather;

@@ -157,10 +157,10 @@ impl LocalEngine {
         let lock = OwnerLock::acquire(&data_dir)?;
         let file = JournalFile::new(&data_dir);
         let queue = QueueLimits { operations: queue_operations.max(1), bytes: queue_bytes };
+        let definitions = Arc::new(Definitions::new(Arc::clone(&clock)));
         let blobs = blobs.unwrap_or_else(|| Arc::new(FileBlobs::new(data_dir.join(BLOBS_FOLDER))));
         let vault = Arc::new(Vault::new(blobs));
         let shared = Arc::new(Shared::new(queue, clock, Arc::clone(&vault), executor, runtime.clone()));
-        let definitions = Arc::new(Definitions::default());
         let (ours, theirs) = (Arc::clone(&shared), Arc::clone(&definitions));
         let writer = Writer::open(ours, file.clone(), lock, concurrency, workflows, theirs)?;
         let readers = Readers::open(file, runtime.clone(), vault)?;

@@ -15,6 +15,7 @@ use uuid::Uuid;
 
 use super::runs::Fault;
 use super::vault::{Claim, Vault, WholeError};
+use crate::clock::Clock;
 use crate::port::{Control, ExecutionId, StartRequest};
 use crate::{EngineError, limits};
 
@@ -62,12 +63,17 @@ pub(super) struct Idempotency {
 type Known = HashMap<usize, (Weak<Plan>, Arc<Definition>)>;
 
 /// Definitions that callers hold, so that a plan is serialised once and not for every start.
-#[derive(Default)]
 pub(super) struct Definitions {
     by_address: Mutex<Known>,
+    clock: Arc<dyn Clock>,
 }
 
 impl Definitions {
+    /// The clock names the runs.
+    pub(super) fn new(clock: Arc<dyn Clock>) -> Self {
+        Self { by_address: Mutex::default(), clock }
+    }
+
     fn of(&self, plan: &Arc<Plan>) -> Result<Arc<Definition>, EngineError> {
         let address = Arc::as_ptr(plan) as usize;
         let mut known = self.by_address.lock().unwrap_or_else(PoisonError::into_inner);
@@ -166,7 +172,7 @@ fn prepare(
         Some(key) => Some(Idempotency { key, request: print.unwrap_or_default() }),
         None => None,
     };
-    let uuid = Uuid::now_v7();
+    let uuid = definitions.clock.id();
     let id = ExecutionId(uuid.to_string());
     let event = Event::Started {
         now_ms,

@@ -78,7 +78,8 @@ impl Bench {
 
     fn start(&mut self, plan: &Arc<Plan>) -> Launch {
         let request = StartRequest { plan: Arc::clone(plan), input: json!({}), idempotency_key: None, priority: None };
-        let start = take_in(&Definitions::default(), request, 1_000, &self.vault).unwrap();
+        let definitions = Definitions::new(Arc::new(crate::SystemClock));
+        let start = take_in(&definitions, request, 1_000, &self.vault).unwrap();
         let (result, effects) = self.work(1, |tx, runs| ops::start(tx, runs, &start));
         result.unwrap();
         launched(effects)

@@ -22,18 +22,37 @@ enum Kind {
 
 pub(crate) fn plan() -> impl Strategy<Value = Plan> {
     prop::collection::vec(seed(), 1..5).prop_map(|seeds| {
-        let plan = json!({
+        let mut plan = json!({
             "format": PLAN_FORMAT, "workflow": "random", "version": "", "description": "", "env": {},
             "project": { "name": "", "version": "", "description": "" },
             "tasks": list(&seeds, false),
         });
+        name_waits(&mut plan["tasks"], &mut 0);
         serde_json::from_value(plan).expect("the format of plans")
     })
 }
 
+/// The waits that can be told apart get a name and an answer of their own. Those in a collection cannot: which of them
+/// takes a signal depends on more than the plan. Nobody sends them one.
+fn name_waits(value: &mut Value, count: &mut usize) {
+    match value {
+        Value::Array(items) => items.iter_mut().for_each(|item| name_waits(item, count)),
+        Value::Object(task) if task.get("kind").is_some_and(|kind| kind["type"] == "collection") => {}
+        Value::Object(task) => {
+            if task.get("kind").is_some_and(|kind| kind["type"] == "wait") {
+                *count += 1;
+                task["kind"]["name"] = json!(format!("go-{count}"));
+                task["outputs"] = json!({ "taken": *count });
+            }
+            task.values_mut().for_each(|value| name_waits(value, count));
+        }
+        _ => {}
+    }
+}
+
 fn seed() -> impl Strategy<Value = Seed> {
     let leaf = prop_oneof![6 => any::<u8>().prop_map(Kind::Leaf), 1 => any::<u8>().prop_map(Kind::Router)];
-    decorated(leaf).prop_recursive(4, 20, 4, |inner| {
+    decorated(leaf).prop_recursive(6, 48, 3, |inner| {
         let many = prop::collection::vec(inner.clone(), 1..4);
         let parallel = (many.clone(), 1_u32..4, any::<u8>())
             .prop_map(|(tasks, workers, strategy)| Kind::Parallel(tasks, workers, strategy));

@@ -32,6 +32,7 @@ pub(crate) type Records = BTreeMap<String, Record>;
 pub(crate) struct History {
     answers: BTreeMap<String, (usize, Result<Value, String>)>,
     timers: BTreeMap<String, usize>,
+    signals: BTreeMap<String, usize>,
     order: Vec<String>,
 }
 
@@ -48,6 +49,12 @@ impl History {
     pub(crate) fn fired(&mut self, timer: &str) {
         self.order.push(timer.to_owned());
         self.timers.insert(timer.to_owned(), self.order.len());
+    }
+
+    /// Of several signals of one name only the first is ever taken: each name has one wait.
+    pub(crate) fn signaled(&mut self, name: &str) {
+        self.order.push(format!("signal {name}"));
+        self.signals.entry(name.to_owned()).or_insert(self.order.len());
     }
 
     pub(crate) fn order(&self) -> &[String] {
@@ -163,8 +170,15 @@ fn work(history: &History, task: &Task, key: &str, begin: usize, records: &mut R
             let (at, answer) = history.answers.get(key)?.clone();
             Some(Ended { at, result: answer.map(Some), skipped: false })
         }
-        TaskKind::Wait(_) => {
-            let at = history.timer("wait", key)?;
+        TaskKind::Wait(wait) => {
+            // A signal that came before the wait began is taken when it begins.
+            let taken = history.signals.get(&wait.name).map(|came| begin.max(*came));
+            let over = history.timer("wait", key);
+            if let Some(at) = taken.filter(|at| over.is_none_or(|over| *at < over)) {
+                let output = task.outputs.as_ref().map(compozy_plan::template::Template::source);
+                return Some(Ended { at, result: Ok(output), skipped: false });
+            }
+            let at = over?;
             Some(Ended { at, result: Err("WAIT_TIMEOUT".to_owned()), skipped: false })
         }
         TaskKind::Aggregate => at_once(Ok(task.outputs.as_ref().map(compozy_plan::template::Template::source))),

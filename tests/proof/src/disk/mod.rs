@@ -36,6 +36,15 @@ pub enum Trouble {
     SyncDone,
 }
 
+/// How the disk treats a sync.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Syncs {
+    /// What was synced stays.
+    Honest,
+    /// It does nothing, as with `synchronous=OFF`. Then something must get lost, or the proof proves nothing.
+    Ignored,
+}
+
 static DISKS: LazyLock<Mutex<HashMap<PathBuf, Arc<Disk>>>> = LazyLock::new(Mutex::default);
 
 fn disks() -> MutexGuard<'static, HashMap<PathBuf, Arc<Disk>>> {
@@ -110,9 +119,9 @@ impl Disk {
         self.record().moment()
     }
 
-    /// From now on a sync does nothing, as with `synchronous=OFF`, and nobody is told.
-    pub fn lie(&self) {
-        self.record().lies = true;
+    /// How syncs are treated from now on.
+    pub fn treat(&self, syncs: Syncs) {
+        self.record().lies = syncs == Syncs::Ignored;
     }
 
     /// The next so many operations fail like this.

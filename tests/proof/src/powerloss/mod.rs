@@ -18,7 +18,7 @@ use compozy_engine::port::{Engine as _, ExecutionId};
 use compozy_tests::random::Random;
 
 use self::witness::{Told, Witness};
-use crate::disk::{Disk, Fate, Files};
+use crate::disk::{Disk, Fate, Files, Syncs};
 use crate::seeds;
 
 /// Power cuts of one journal.
@@ -64,15 +64,6 @@ impl fmt::Display for Report {
     }
 }
 
-/// How the disk treats a sync.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Syncs {
-    /// What was synced stays.
-    Honest,
-    /// It does nothing, as with `synchronous=OFF`. Then something must get lost, or the proof proves nothing.
-    Ignored,
-}
-
 /// Goes through seeds.
 pub fn run(range: Range<u64>, syncs: Syncs, verbose: bool) -> Report {
     let mut sum = Report::default();
@@ -97,9 +88,7 @@ async fn life(seed: u64, syncs: Syncs, report: &mut Report) -> Result<()> {
     let mut told: Vec<Told> = Vec::new();
     for cut in 0..CUTS {
         let disk = Disk::with(&files)?;
-        if syncs == Syncs::Ignored {
-            disk.lie();
-        }
+        disk.treat(syncs);
         let witness = Witness::new(&disk);
         let engine = open(disk.folder(), &witness)?;
         look_for(&engine, seed, &told, report).await?;

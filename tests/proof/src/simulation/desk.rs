@@ -6,29 +6,40 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use compozy_engine::Clock;
 use compozy_engine::port::{TaskCall, TaskExecutor, TaskReport};
+use compozy_tests::random::Random;
 use tokio::sync::oneshot;
+use uuid::Uuid;
 
 use crate::disk::Disk;
 
 /// Where the clock begins.
 pub(super) const BEGIN_MS: u64 = 1_800_000_000_000;
 
-/// Stands still until it is set.
-pub(super) struct HandClock(AtomicU64);
+/// Stands still until it is set, and names runs by counting.
+pub(super) struct HandClock {
+    now_ms: AtomicU64,
+    named: AtomicU64,
+    seed: u64,
+}
 
 impl HandClock {
-    pub(super) fn new() -> Arc<Self> {
-        Arc::new(Self(AtomicU64::new(BEGIN_MS)))
+    pub(super) fn new(seed: u64) -> Arc<Self> {
+        Arc::new(Self { now_ms: AtomicU64::new(BEGIN_MS), named: AtomicU64::new(0), seed })
     }
 
     pub(super) fn set(&self, ms: u64) {
-        self.0.store(ms, Ordering::SeqCst);
+        self.now_ms.store(ms, Ordering::SeqCst);
     }
 }
 
 impl Clock for HandClock {
     fn now_ms(&self) -> u64 {
-        self.0.load(Ordering::SeqCst)
+        self.now_ms.load(Ordering::SeqCst)
+    }
+
+    fn id(&self) -> Uuid {
+        let number = self.named.fetch_add(1, Ordering::SeqCst);
+        Uuid::from_u64_pair(number, Random::new(self.seed ^ number).number())
     }
 }
 

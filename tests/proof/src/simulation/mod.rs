@@ -16,6 +16,7 @@ use anyhow::{Context, Result};
 use compozy_tests::random::Random;
 
 use self::world::World;
+use crate::disk::Syncs;
 use crate::seeds;
 
 /// Steps of one history, before everything is let to its end.
@@ -71,9 +72,9 @@ pub struct History {
 }
 
 /// Goes through seeds.
-pub fn run(range: Range<u64>, verbose: bool) -> Report {
+pub fn run(range: Range<u64>, syncs: Syncs, verbose: bool) -> Report {
     let mut sum = Report::default();
-    for (seed, history) in seeds::each(range, verbose, |seed| (seed, one(seed))) {
+    for (seed, history) in seeds::each(range, verbose, |seed| (seed, one(seed, syncs))) {
         sum.seeds += 1;
         sum.steps += history.steps.len() as u64;
         sum.crashes += history.crashes;
@@ -88,18 +89,18 @@ pub fn run(range: Range<u64>, verbose: bool) -> Report {
 ///
 /// # Panics
 /// When there is no runtime to be had.
-pub fn one(seed: u64) -> History {
+pub fn one(seed: u64, syncs: Syncs) -> History {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     let mut history = History::default();
-    if let Err(error) = runtime.block_on(play(seed, &mut history)) {
+    if let Err(error) = runtime.block_on(play(seed, syncs, &mut history)) {
         let last = history.steps.last().map_or("before the first step", String::as_str);
         history.failure = Some(format!("seed {seed}, step {} ({last}): {error:#}", history.steps.len()));
     }
     history
 }
 
-async fn play(seed: u64, history: &mut History) -> Result<()> {
-    let mut world = World::new(Random::new(seed)).await?;
+async fn play(seed: u64, syncs: Syncs, history: &mut History) -> Result<()> {
+    let mut world = World::new(Random::new(seed), syncs).await?;
     let played = steps(&mut world, history).await;
     history.crashes = world.crashes;
     history.runs = world.known();

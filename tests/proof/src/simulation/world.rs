@@ -16,7 +16,7 @@ use serde_json::json;
 use super::desk::{Begun, Desk, HandClock};
 use super::invariants::{Around, Known};
 use super::plans;
-use crate::disk::{Disk, Fate, Mounted, Trouble};
+use crate::disk::{Disk, Fate, Mounted, Syncs, Trouble};
 
 /// Rounds in which the engine must come to rest.
 const ROUNDS_MAX: usize = 20_000;
@@ -38,6 +38,7 @@ pub(super) struct World {
     pub(super) crashes: u64,
     engine: Option<LocalEngine>,
     disk: Mounted,
+    syncs: Syncs,
     desk: Arc<Desk>,
     clock: Arc<HandClock>,
     /// The latest time since the last look.
@@ -64,9 +65,10 @@ enum Promise {
 }
 
 impl World {
-    pub(super) async fn new(mut random: Random) -> Result<Self> {
+    pub(super) async fn new(mut random: Random, syncs: Syncs) -> Result<Self> {
         let disk = Disk::empty()?;
-        let clock = HandClock::new();
+        disk.treat(syncs);
+        let clock = HandClock::new(random.number());
         let desk = Desk::new(disk.shared(), Arc::clone(&clock));
         let concurrency = [1, 2, 64][random.below(3) as usize];
         let latest_ms = clock.now_ms();
@@ -75,6 +77,7 @@ impl World {
             crashes: 0,
             engine: None,
             disk,
+            syncs,
             desk,
             clock,
             latest_ms,
@@ -125,10 +128,8 @@ impl World {
         log.push(told);
         if crashes {
             let promised_at = self.disk.moment();
-            // Sometimes what follows from the action comes to its end first.
-            if self.random.percent(50) {
-                self.rest().await?;
-            }
+            // What follows from the action happens too, and the cut may be anywhere in it.
+            self.rest().await?;
             self.crash(before, promised_at, promise, log).await?;
         }
         self.rest().await?;
@@ -274,6 +275,7 @@ impl World {
         self.begun.extend(self.desk.begun().into_iter().filter(|begun| begun.moment <= cut));
         drop(self.engine.take());
         self.disk = Disk::with(&files)?;
+        self.disk.treat(self.syncs);
         self.desk = Desk::new(self.disk.shared(), Arc::clone(&self.clock));
         self.open()?;
         let holds = cut >= promised_at;
@@ -409,11 +411,14 @@ impl World {
     /// Whatever a run may wait for happens.
     async fn help(&mut self, open: &[ExecutionId], round: usize) -> Result<()> {
         let desk = self.desk.open();
+        // One thing at a time: what came together would be taken in an order that no seed decides.
         for (number, _) in &desk {
             self.desk.answer(*number, TaskReport { result: Ok(json!({ "late": true })), ran: None });
+            self.rest().await?;
         }
         for id in open {
             permitted(self.engine().control(id, Control::Resume).await)?;
+            self.rest().await?;
             if self.status(id) == Some(Status::Waiting) {
                 self.signals += 1;
                 let name = format!("s{}", self.signals);
@@ -423,6 +428,7 @@ impl World {
             if round > PATIENT_ROUNDS {
                 permitted(self.engine().control(id, Control::Cancel { reason: String::new(), grace_ms: 0 }).await)?;
             }
+            self.rest().await?;
         }
         if desk.is_empty() {
             let due = self.runs.values().flat_map(|known| known.timers.values()).min().copied();
