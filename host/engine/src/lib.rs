@@ -3,6 +3,7 @@
 //! - [`port`] is all that the rest of the host knows of an engine.
 //! - [`error`] is why an engine refuses; every error has a stable code and a kind.
 //! - [`limits`] holds every bound with its unit.
+//! - [`verify`] takes what is recorded of an execution through the interpreter again.
 //! - [`local`] is the embedded engine: a journal in one SQLite file and nothing else.
 
 pub mod clock;
@@ -10,6 +11,8 @@ pub mod error;
 pub mod limits;
 pub mod local;
 pub mod port;
+pub mod verify;
 
 pub use clock::{Clock, SystemClock};
 pub use error::{EngineError, ErrorKind, Violation};
+pub use verify::{Difference, History};

@@ -220,7 +220,7 @@ mod tests {
         let refused = file.open_writer().unwrap_err();
         assert_eq!(refused.code(), "JOURNAL_TOO_NEW");
         let message = refused.to_string();
-        assert!(message.contains("has format 99, this version reads up to 2"), "{message}");
+        assert!(message.contains("has format 99, this version reads up to 3"), "{message}");
         let conn = Connection::open(&file.path).unwrap();
         assert_eq!(read_pragma(&conn, "user_version").unwrap(), "99");
     }
@@ -240,7 +240,7 @@ mod tests {
         conn.pragma_update(None, "user_version", 1).unwrap();
         drop(conn);
         let conn = file.open_writer().unwrap();
-        assert_eq!(read_pragma(&conn, "user_version").unwrap(), "2");
+        assert_eq!(read_pragma(&conn, "user_version").unwrap(), "3");
         let kept: (String, Option<i64>, u32) = conn
             .query_row("SELECT execution, parent, depth FROM run", [], |row| {
                 Ok((row.get(0)?, row.get(1)?, row.get(2)?))

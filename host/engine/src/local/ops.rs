@@ -13,7 +13,7 @@ use super::retry::{self, Verdict, attempt_bound, judge};
 use super::runs::{Fault, Hot, Runs};
 use super::tx::{Effect, Ended, Tx, clamp, failure_text, to_json};
 use crate::EngineError;
-use crate::port::{ExecutionId, Notice, Ran, TaskReport};
+use crate::port::{ExecutionId, Notice, Pins, Ran, TaskReport};
 
 /// Writes a run and its first event. The same key answers the first run.
 pub(super) fn start(tx: &mut Tx<'_>, runs: &mut Runs, start: &Start) -> Result<ExecutionId, Fault> {
@@ -21,9 +21,11 @@ pub(super) fn start(tx: &mut Tx<'_>, runs: &mut Runs, start: &Start) -> Result<E
         return Ok(known);
     }
     let definition = definition_row(tx, start)?;
+    let pins = pins_row(tx, &start.definition.pins)?;
     let Event::Started { now_ms, .. } = &start.event else { unreachable!("a start carries the event of a start") };
     let plan = &start.definition.plan;
-    let mut hot = Hot::new(0, start.id.clone(), start.definition.digest.clone(), Arc::clone(plan));
+    let mut hot = Hot::new(0, start.id.clone(), Arc::clone(plan));
+    hot.pins = Arc::clone(&start.definition.pins);
     if let Some(parent) = &start.parent {
         hot.parent = Some((parent.run, parent.task.clone()));
         hot.depth = parent.depth;
@@ -32,8 +34,8 @@ pub(super) fn start(tx: &mut Tx<'_>, runs: &mut Runs, start: &Start) -> Result<E
     tx.conn
         .prepare_cached(
             "INSERT INTO run(execution, definition, workflow, behaviour, status, started_at_ms, parent, parent_task,
-                             parent_close, depth)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)",
+                             parent_close, depth, pins)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)",
         )?
         .execute((
             &start.id.0,
@@ -46,6 +48,7 @@ pub(super) fn start(tx: &mut Tx<'_>, runs: &mut Runs, start: &Start) -> Result<E
             start.parent.as_ref().map(|parent| &parent.task.0),
             close.as_ref().and_then(Value::as_str),
             hot.depth,
+            pins,
         ))?;
     hot.row = tx.conn.last_insert_rowid();
     if let Some(idempotency) = &start.idempotency {
@@ -94,6 +97,24 @@ fn definition_row(tx: &Tx<'_>, start: &Start) -> Result<i64, Fault> {
         &start.definition.body,
     ))?;
     Ok(tx.conn.last_insert_rowid())
+}
+
+/// The row of what a run is bound to; most runs share theirs.
+fn pins_row(tx: &Tx<'_>, pins: &Pins) -> Result<Option<i64>, Fault> {
+    if pins.is_empty() {
+        return Ok(None);
+    }
+    let body = to_json(pins)?;
+    let known: Option<i64> = tx
+        .conn
+        .prepare_cached("SELECT id FROM pins WHERE body = ?1")?
+        .query_row([&body], |row| row.get(0))
+        .optional()?;
+    if known.is_some() {
+        return Ok(known);
+    }
+    tx.conn.prepare_cached("INSERT INTO pins(body) VALUES (?1)")?.execute([&body])?;
+    Ok(Some(tx.conn.last_insert_rowid()))
 }
 
 /// Records the end of an attempt, if it is still the task's current one.

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 
+use super::prune::{Over, Pruned};
 use super::request::Start;
 use crate::port::{Control, ExecutionId, TaskReport};
 use crate::{EngineError, limits};
@@ -14,8 +15,8 @@ use crate::{EngineError, limits};
 pub(super) enum Request {
     /// Start a run.
     Start { start: Box<Start>, reply: oneshot::Sender<Result<ExecutionId, EngineError>> },
-    /// Remove some of the runs that ended before a time.
-    Prune { ended_before_ms: u64, reply: oneshot::Sender<Result<usize, EngineError>> },
+    /// Remove some of the runs that are over.
+    Prune { over: Over, reply: oneshot::Sender<Result<Pruned, EngineError>> },
     /// Do something to a run.
     Control { id: ExecutionId, control: Box<Control>, bytes: usize, reply: oneshot::Sender<Result<(), EngineError>> },
 }

@@ -11,7 +11,7 @@ use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 use uuid::Uuid;
 
-use crate::port::{Control, ExecutionId, StartRequest};
+use crate::port::{Control, ExecutionId, Pins, StartRequest, TaskExecutor};
 use crate::{EngineError, limits};
 
 /// A plan as the journal keeps it.
@@ -20,6 +20,8 @@ pub(super) struct Definition {
     pub(super) digest: String,
     pub(super) body: String,
     pub(super) plan: Arc<Plan>,
+    /// The plugins that its runs are bound to.
+    pub(super) pins: Arc<Pins>,
 }
 
 /// A checked request to start a run.
@@ -58,9 +60,15 @@ type Known = HashMap<usize, (Weak<Plan>, Arc<Definition>)>;
 #[derive(Default)]
 pub(super) struct Definitions {
     by_address: Mutex<Known>,
+    /// Knows the plugins.
+    executor: Option<Arc<dyn TaskExecutor>>,
 }
 
 impl Definitions {
+    pub(super) fn with(executor: Arc<dyn TaskExecutor>) -> Self {
+        Self { by_address: Mutex::default(), executor: Some(executor) }
+    }
+
     fn of(&self, plan: &Arc<Plan>) -> Result<Arc<Definition>, EngineError> {
         let address = Arc::as_ptr(plan) as usize;
         let mut known = self.by_address.lock().unwrap_or_else(PoisonError::into_inner);
@@ -80,7 +88,9 @@ impl Definitions {
         }
         let digest = hex::encode(Sha256::digest(body.as_bytes()));
         // A copy, not the caller's `Arc`: the entry must not keep itself alive.
-        let definition = Arc::new(Definition { digest, body, plan: Arc::new(plan.as_ref().clone()) });
+        let pins = self.executor.as_ref().map(|executor| executor.pins(plan)).unwrap_or_default();
+        let definition =
+            Arc::new(Definition { digest, body, plan: Arc::new(plan.as_ref().clone()), pins: Arc::new(pins) });
         if known.len() >= limits::CACHED_DEFINITIONS_MAX {
             known.retain(|_, (weak, _)| weak.strong_count() > 0);
         }

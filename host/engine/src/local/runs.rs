@@ -8,7 +8,7 @@ use rusqlite::{Connection, OptionalExtension as _};
 
 use super::cache::Cache;
 use crate::limits;
-use crate::port::ExecutionId;
+use crate::port::{ExecutionId, Pins};
 
 /// The events of a run after one of them.
 pub(super) const TAIL: &str = "SELECT seq, body FROM journal WHERE run = ?1 AND seq > ?2 ORDER BY seq";
@@ -34,8 +34,9 @@ impl From<rusqlite::Error> for Fault {
 pub(super) struct Hot {
     pub(super) row: i64,
     pub(super) id: ExecutionId,
-    pub(super) digest: String,
     pub(super) plan: Arc<Plan>,
+    /// The plugins that it is bound to.
+    pub(super) pins: Arc<Pins>,
     pub(super) state: RunState,
     /// Events in the journal.
     pub(super) seq: u64,
@@ -54,12 +55,12 @@ pub(super) struct Hot {
 }
 
 impl Hot {
-    pub(super) fn new(row: i64, id: ExecutionId, digest: String, plan: Arc<Plan>) -> Self {
+    pub(super) fn new(row: i64, id: ExecutionId, plan: Arc<Plan>) -> Self {
         Self {
             row,
             id,
-            digest,
             plan,
+            pins: Arc::default(),
             state: RunState::new(),
             seq: 0,
             bytes: 0,
@@ -93,16 +94,34 @@ impl Hot {
     }
 }
 
-/// Plans by the row of their definition.
-pub(super) struct Plans(Cache<i64, (String, Arc<Plan>)>);
+/// Plans by the row of their definition, and pins by theirs.
+pub(super) struct Plans {
+    plans: Cache<i64, Arc<Plan>>,
+    pins: Cache<i64, Arc<Pins>>,
+}
 
 impl Plans {
     pub(super) fn new() -> Self {
-        Self(Cache::new(limits::CACHED_DEFINITIONS_MAX, u64::MAX))
+        let cached = limits::CACHED_DEFINITIONS_MAX;
+        Self { plans: Cache::new(cached, u64::MAX), pins: Cache::new(cached, u64::MAX) }
     }
 
-    fn get(&mut self, conn: &Connection, row: i64) -> Result<(String, Arc<Plan>), Fault> {
-        if let Some(known) = self.0.get(row) {
+    pub(super) fn pins(&mut self, conn: &Connection, row: Option<i64>) -> Result<Arc<Pins>, Fault> {
+        let Some(row) = row else { return Ok(Arc::default()) };
+        if let Some(known) = self.pins.get(row) {
+            return Ok(known);
+        }
+        let body: String =
+            conn.prepare_cached("SELECT body FROM pins WHERE id = ?1")?.query_row([row], |row| row.get(0))?;
+        let pins: Pins = serde_json::from_str(&body)
+            .map_err(|e| Fault::Run(format!("the plugins that the run is bound to cannot be read: {e}")))?;
+        let pins = Arc::new(pins);
+        self.pins.put(row, Arc::clone(&pins), 1);
+        Ok(pins)
+    }
+
+    fn get(&mut self, conn: &Connection, row: i64) -> Result<Arc<Plan>, Fault> {
+        if let Some(known) = self.plans.get(row) {
             return Ok(known);
         }
         let (digest, body): (String, String) = conn
@@ -116,9 +135,9 @@ impl Plans {
                 plan.format
             )));
         }
-        let known = (digest, Arc::new(plan));
-        self.0.put(row, known.clone(), 1);
-        Ok(known)
+        let plan = Arc::new(plan);
+        self.plans.put(row, Arc::clone(&plan), 1);
+        Ok(plan)
     }
 }
 
@@ -158,19 +177,24 @@ impl Runs {
 
 /// Reads a run: its snapshot, and every event after it through the interpreter.
 pub(super) fn load(conn: &Connection, plans: &mut Plans, row: i64) -> Result<Hot, Fault> {
-    type Row = (String, i64, u32, Option<i64>, Option<String>, u32);
-    let (execution, definition, behaviour, parent, parent_task, depth): Row = conn
-        .prepare_cached("SELECT execution, definition, behaviour, parent, parent_task, depth FROM run WHERE id = ?1")?
-        .query_row([row], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?, row.get(4)?, row.get(5)?)))?;
+    type Row = (String, i64, u32, Option<i64>, Option<String>, u32, Option<i64>);
+    let (execution, definition, behaviour, parent, parent_task, depth, pins): Row = conn
+        .prepare_cached(
+            "SELECT execution, definition, behaviour, parent, parent_task, depth, pins FROM run WHERE id = ?1",
+        )?
+        .query_row([row], |row| {
+            Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?, row.get(4)?, row.get(5)?, row.get(6)?))
+        })?;
     if !behaviour_supported(behaviour) {
         return Err(Fault::Run(format!(
             "run {execution} began with behaviour {behaviour}, this version has {BEHAVIOUR_VERSION}"
         )));
     }
-    let (digest, plan) = plans.get(conn, definition)?;
-    let mut hot = Hot::new(row, ExecutionId(execution), digest, plan);
+    let plan = plans.get(conn, definition)?;
+    let mut hot = Hot::new(row, ExecutionId(execution), plan);
     hot.parent = parent.zip(parent_task.map(TaskKey));
     hot.depth = depth;
+    hot.pins = plans.pins(conn, pins)?;
     let snapshot: Option<(u64, u64, String)> = conn
         .prepare_cached("SELECT seq, bytes, state FROM snapshot WHERE run = ?1")?
         .query_row([row], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))
@@ -187,7 +211,7 @@ pub(super) fn load(conn: &Connection, plans: &mut Plans, row: i64) -> Result<Hot
 }
 
 /// Takes a run through the events that follow what it knows.
-pub(super) fn replay(conn: &Connection, hot: &mut Hot) -> Result<(), Fault> {
+fn replay(conn: &Connection, hot: &mut Hot) -> Result<(), Fault> {
     let mut tail = conn.prepare_cached(TAIL)?;
     let mut rows = tail.query((hot.row, hot.seq))?;
     while let Some(row) = rows.next()? {

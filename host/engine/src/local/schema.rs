@@ -1,7 +1,7 @@
 //! The format of the journal file, one step per version. Steps are only added, never changed.
 
 /// `MIGRATIONS[n]` brings format n to format n + 1.
-pub(super) const MIGRATIONS: [&str; 2] = [FORMAT_1, FORMAT_2];
+pub(super) const MIGRATIONS: [&str; 3] = [FORMAT_1, FORMAT_2, FORMAT_3];
 
 /// - `journal` is the truth: every event of every run, numbered without gaps. All else of a run can be computed from
 ///   it and its definition.
@@ -119,4 +119,17 @@ CREATE TABLE outbox(
   run  INTEGER NOT NULL,
   body TEXT NOT NULL
 ) STRICT;
+";
+
+/// - `pins` holds what runs are bound to beside their definition: the plugins that they may call, each with its digest.
+/// - `run_over` takes the place of `run_ended`: how long a run is kept depends on how it ended.
+const FORMAT_3: &str = "
+CREATE TABLE pins(
+  id   INTEGER PRIMARY KEY,
+  body TEXT NOT NULL UNIQUE
+) STRICT;
+ALTER TABLE run ADD COLUMN pins INTEGER REFERENCES pins(id);
+
+DROP INDEX run_ended;
+CREATE INDEX run_over ON run(status, ended_at_ms, id) WHERE ended_at_ms IS NOT NULL;
 ";

@@ -141,6 +141,8 @@ fn hot_queries_use_an_index_and_sort_nothing() {
         reader::LISTS[2],
         reader::CHILDREN,
         prune::PRUNABLE,
+        reader::EVENTS,
+        "SELECT id FROM pins WHERE body = ?1",
         "DELETE FROM idempotency WHERE run = ?1",
         "DELETE FROM task WHERE run = ?1",
         "DELETE FROM journal WHERE run = ?1",
@@ -203,7 +205,7 @@ fn a_run_is_the_same_from_memory_from_snapshot_and_tail_and_from_its_first_event
 
 #[test]
 fn a_snapshot_comes_after_events_or_bytes_and_not_too_often_for_a_large_state() {
-    let mut hot = Hot::new(1, crate::port::ExecutionId("x".into()), String::new(), plan(1));
+    let mut hot = Hot::new(1, crate::port::ExecutionId("x".into()), plan(1));
     hot.seq = limits::SNAPSHOT_EVENTS - 1;
     assert!(!hot.snapshot_due());
     hot.seq += 1;

@@ -129,6 +129,8 @@ impl Tx<'_> {
             }
             let event = within_limits(hot, event, self.now_ms);
             self.append(hot, &event)?;
+            let (id, seq) = (&hot.id, hot.seq);
+            self.notice(|| Notice::Recorded { id: id.clone(), seq });
             let (before, known) = (hot.state.status, hot.state.tasks.len());
             let commands = advance(&hot.plan, &mut hot.state, &event);
             self.note_ended_tasks(hot, known, ended.take().as_ref());
@@ -154,7 +156,8 @@ impl Tx<'_> {
     fn obey(&mut self, hot: &mut Hot, command: Command, events: &mut VecDeque<Event>) -> Result<(), Fault> {
         match command {
             Command::ScheduleTask { task, tool, input, policy } => {
-                let call = Call { tool, input, policy, seed: hot.state.seed };
+                let pin = hot.pins.get(&tool.plugin).cloned();
+                let call = Call { tool, input, policy, seed: hot.state.seed, pin };
                 events.extend(self.schedule(hot, task, call)?);
             }
             Command::CancelTask { task } => {

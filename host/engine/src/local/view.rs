@@ -7,8 +7,8 @@ use tokio::runtime::Handle;
 
 use super::file::JournalFile;
 use super::reader::Readers;
-use crate::EngineError;
 use crate::port::{Execution, ExecutionId, ExecutionSummary, Filter, JournalRecord};
+use crate::{Difference, EngineError, History};
 
 /// Reads a journal, whether an engine works on it, has stopped, or was killed. It takes no lock and changes no record.
 pub struct JournalView {
@@ -52,7 +52,12 @@ impl JournalView {
     }
 
     /// See [`crate::port::Engine::verify`].
-    pub async fn verify(&self, id: &ExecutionId) -> Result<Option<String>, EngineError> {
+    pub async fn verify(&self, id: &ExecutionId) -> Result<Option<Difference>, EngineError> {
         self.readers.verify(id).await
+    }
+
+    /// See [`crate::port::Engine::export`].
+    pub async fn export(&self, id: &ExecutionId) -> Result<History, EngineError> {
+        self.readers.export(id).await
     }
 }

@@ -6,6 +6,7 @@ mod common;
 mod control;
 mod crash;
 mod flow;
+mod history;
 mod load;
 mod retention;
 mod retry;
