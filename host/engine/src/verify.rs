@@ -264,10 +264,12 @@ impl Replay<'_> {
     fn task_difference(&self, seq: u64, recorded: &RunState, state: &RunState) -> Option<Difference> {
         let keys = recorded.tasks.keys().chain(state.tasks.keys());
         let differs = |key: &&TaskKey| recorded.tasks.get(*key) != state.tasks.get(*key);
+        // One that the interpreter never comes to belongs to no event before the last.
+        let last = self.events.len().min(usize::try_from(seq).unwrap_or(usize::MAX)).checked_sub(1)?;
         let mut different: IndexMap<&TaskKey, (Option<TaskState>, usize)> =
-            keys.filter(differs).take(TASKS_TRACED_MAX).map(|key| (key, (None, 0))).collect();
+            keys.filter(differs).take(TASKS_TRACED_MAX).map(|key| (key, (None, last))).collect();
         let mut fresh = RunState::new();
-        for (at, event) in self.events.iter().take(usize::try_from(seq).ok()?).enumerate() {
+        for (at, event) in self.events.iter().take(last + 1).enumerate() {
             advance(self.plan, &mut fresh, event);
             for (key, (before, changed)) in &mut different {
                 let now = fresh.tasks.get(*key);

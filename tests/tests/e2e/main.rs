@@ -2,8 +2,11 @@
 
 mod command_line;
 mod durability;
+mod failures;
 mod hostile;
+mod pins;
 mod plugins;
+mod progress;
 mod serving;
 mod stores;
 mod weather;
