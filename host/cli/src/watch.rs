@@ -23,6 +23,8 @@ use crate::tree::{self, Changes, Style};
 const DRAW_EVERY: Duration = Duration::from_millis(100);
 /// Durations go on without news.
 const REFRESH_EVERY: Duration = Duration::from_millis(500);
+/// Between two looks at an execution pass so many times as long as one takes.
+const LOOK_SHARE: u32 = 4;
 /// A host that is gone has this long to come back.
 const AWAY_MAX: Duration = Duration::from_mins(1);
 const AWAY_PAUSE: Duration = Duration::from_millis(500);
@@ -46,6 +48,7 @@ pub(crate) async fn watch(address: &str, id: &str) -> Result<Exit, Fatal> {
         changes: Changes::default(),
         beats: HashMap::new(),
         document: Value::Null,
+        look_took: Duration::ZERO,
     };
     tokio::select! {
         ended = watcher.run() => ended,
@@ -61,6 +64,8 @@ struct Watcher {
     changes: Changes,
     beats: HashMap<String, String>,
     document: Value,
+    /// How long the last look took.
+    look_took: Duration,
 }
 
 impl Watcher {
@@ -97,9 +102,11 @@ impl Watcher {
         last_id: &mut Option<String>,
     ) -> Result<Option<Exit>, Fatal> {
         let mut stale = true;
-        let mut drawn = Instant::now() - REFRESH_EVERY;
+        let mut drawn: Option<Instant> = None;
         loop {
-            let wait = if stale { DRAW_EVERY } else { REFRESH_EVERY }.saturating_sub(drawn.elapsed());
+            // A large execution must not keep its host busy with those who watch it.
+            let every = if stale { DRAW_EVERY.max(self.look_took * LOOK_SHARE) } else { REFRESH_EVERY };
+            let wait = drawn.map_or(Duration::ZERO, |drawn| every.saturating_sub(drawn.elapsed()));
             tokio::select! {
                 told = news.recv() => match told {
                     Some(News::Event(event)) => {
@@ -121,7 +128,7 @@ impl Watcher {
                     }
                     stale = false;
                     self.draw();
-                    drawn = Instant::now();
+                    drawn = Some(Instant::now());
                 }
             }
         }
@@ -139,12 +146,14 @@ impl Watcher {
     }
 
     async fn look(&mut self) -> Result<(), Fatal> {
+        let begun = Instant::now();
         let answer = client::get(&self.address, &self.path).await;
         let answer = answer.map_err(|error| unreachable(&self.address, &error.to_string()))?;
         if answer.status != 200 {
             return Err(refused(&answer.body));
         }
         self.document = answer.body;
+        self.look_took = begun.elapsed();
         Ok(())
     }
 

@@ -50,9 +50,9 @@ async fn a_journal_of_a_newer_version_is_refused_and_left_alone() {
     sqlite(dir.path()).pragma_update(None, "user_version", 99).unwrap();
     let error = refused(dir.path());
     let path = dir.path().join("journal.db");
-    assert_eq!(error, EngineError::JournalTooNew { path, found: 99, supported: 2 });
+    assert_eq!(error, EngineError::JournalTooNew { path, found: 99, supported: 3 });
     // The newer version can still use it, and so can this one, were it its own.
-    sqlite(dir.path()).pragma_update(None, "user_version", 2).unwrap();
+    sqlite(dir.path()).pragma_update(None, "user_version", 3).unwrap();
     assert_sound(&open(dir.path(), &script), &id).await;
 }
 

@@ -111,13 +111,12 @@ struct Feed {
 impl Feed {
     async fn run(mut self, first: JournalPage, mut notices: broadcast::Receiver<Notice>, lifecycle: Lifecycle) {
         let work = async {
-            let mut ended = self.send_page(first).await?;
-            loop {
-                if ended || self.send_journal().await? {
-                    return self.send_end().await;
-                }
-                ended = self.wait(&mut notices).await?;
+            let mut ended = self.send_page(first).await? || self.send_journal().await?;
+            while !ended {
+                self.wait(&mut notices).await?;
+                ended = self.send_journal().await?;
             }
+            self.send_end().await
         };
         // A stream must not hold up the end of the host; its reader comes back with the number of its last event.
         tokio::select! {
@@ -159,7 +158,7 @@ impl Feed {
     }
 
     /// Waits until there is something new in the journal, and sends what else is told meanwhile.
-    async fn wait(&self, notices: &mut broadcast::Receiver<Notice>) -> Result<bool, Gone> {
+    async fn wait(&self, notices: &mut broadcast::Receiver<Notice>) -> Result<(), Gone> {
         loop {
             let told = tokio::select! {
                 told = notices.recv() => told,
@@ -171,12 +170,15 @@ impl Feed {
             };
             match told {
                 Ok(notice) if *notice.execution() != self.id => {}
-                Ok(notice) => match attempt_text(&notice) {
-                    Some(text) => self.send(text).await?,
-                    None => return Ok(false),
-                },
+                Ok(Notice::Recorded { seq, .. }) if seq <= self.after => {}
+                Ok(Notice::Recorded { .. } | Notice::ExecutionEnded { .. }) => return Ok(()),
+                Ok(notice) => {
+                    if let Some(text) = attempt_text(&notice) {
+                        self.send(text).await?;
+                    }
+                }
                 // The journal has what was missed.
-                Err(RecvError::Lagged(_)) => return Ok(false),
+                Err(RecvError::Lagged(_)) => return Ok(()),
                 // The engine has stopped.
                 Err(RecvError::Closed) => return Err(Gone),
             }

@@ -50,8 +50,8 @@ async fn all(mut body: Body) -> String {
 }
 
 fn recorded(engine: &Arc<FakeEngine>) {
-    engine.grow();
-    engine.tell(Notice::Recorded { id: ExecutionId("open".into()), seq: 0 });
+    let seq = engine.grow();
+    engine.tell(Notice::Recorded { id: ExecutionId("open".into()), seq });
 }
 
 #[tokio::test]

@@ -25,9 +25,11 @@ pub(crate) struct FakeEngine {
 }
 
 impl FakeEngine {
-    /// One event more of the execution `open`.
-    pub(crate) fn grow(&self) {
-        *self.events.lock().expect("no test panics while it holds the lock") += 1;
+    /// One event more of the execution `open`; its number.
+    pub(crate) fn grow(&self) -> u64 {
+        let mut events = self.events.lock().expect("no test panics while it holds the lock");
+        *events += 1;
+        *events
     }
     pub(crate) fn tell(&self, notice: Notice) {
         drop(self.notices().send(notice));
