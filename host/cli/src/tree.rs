@@ -5,7 +5,6 @@ use std::collections::{BTreeMap, HashMap};
 use compozy_server::time::parse_rfc3339;
 use serde_json::Value;
 
-use crate::progress::millis;
 use crate::render::printable;
 
 const GREEN: &str = "32";
@@ -105,7 +104,7 @@ impl<'a> Task<'a> {
 
     fn line(&self, name: &str, width: usize, now_ms: u64, beat: Option<&str>, style: Style) -> Line {
         let skipped = self.0["skipped"] == true;
-        let (colour, glyph, ended) = mark(self.status(), skipped, style.unicode);
+        let (mut colour, mut glyph, ended) = mark(self.status(), skipped, style.unicode);
         let kind = self.text("type").unwrap_or_default();
         let took = time_between(self.text("started_at"), self.text("ended_at"), now_ms);
         let mut text = format!("{name:<width$}  {kind:<10}  {took:>9}");
@@ -115,6 +114,7 @@ impl<'a> Task<'a> {
         }
         if let Some(wait) = self.retry_wait(now_ms) {
             text += &format!("  again in {wait}");
+            (colour, glyph) = (YELLOW, if style.unicode { "\u{21bb}" } else { "~" });
         }
         let why = match (ended, self.0["failure"].as_object()) {
             (true, Some(failure)) => failure.get("message").and_then(Value::as_str),
@@ -131,7 +131,7 @@ impl<'a> Task<'a> {
 
     fn retry_wait(&self, now_ms: u64) -> Option<String> {
         let at_ms = parse_rfc3339(self.text("next_attempt_at")?)?;
-        Some(millis(at_ms.saturating_sub(now_ms).saturating_mul(1_000)))
+        Some(span(at_ms.saturating_sub(now_ms)))
     }
 }
 
@@ -153,7 +153,18 @@ fn mark(status: &str, skipped: bool, unicode: bool) -> (&'static str, &'static s
 fn time_between(from: Option<&str>, to: Option<&str>, now_ms: u64) -> String {
     let Some(from) = from.and_then(parse_rfc3339) else { return String::new() };
     let to = to.and_then(parse_rfc3339).unwrap_or(now_ms);
-    millis(to.saturating_sub(from).saturating_mul(1_000))
+    span(to.saturating_sub(from))
+}
+
+/// Milliseconds for a person.
+fn span(ms: u64) -> String {
+    let s = ms / 1_000;
+    match s {
+        0 => format!("{ms} ms"),
+        1..60 => format!("{:.1} s", ms as f64 / 1e3),
+        60..3_600 => format!("{}m{:02}s", s / 60, s % 60),
+        _ => format!("{}h{:02}m", s / 3_600, s / 60 % 60),
+    }
 }
 
 /// Leaves out what ended first when there are more lines than fit.
@@ -279,13 +290,13 @@ mod tests {
         assert_eq!(
             lines(&document, NOW, &beats, STYLE),
             [
-                "> w  e1  RUNNING  9500.0 ms  6 tasks",
-                "+ load   basic        250.0 ms",
-                "> items  collection  9000.0 ms",
-                "x   [0]  basic       2000.0 ms  broke\\u{1b}[31m",
-                ">   [1]  basic       9000.0 ms  attempt 2  again in 2500.0 ms  BUSY: later",
-                ">   [2]  basic       9000.0 ms  row 7 of 9",
-                "- after  basic            0 us  skipped",
+                "> w  e1  RUNNING  9.5 s  6 tasks",
+                "+ load   basic          250 ms",
+                "> items  collection      9.0 s",
+                "x   [0]  basic           2.0 s  broke\\u{1b}[31m",
+                "~   [1]  basic           9.0 s  attempt 2  again in 2.5 s  BUSY: later",
+                ">   [2]  basic           9.0 s  row 7 of 9",
+                "- after  basic            0 ms  skipped",
             ]
         );
     }
@@ -304,6 +315,13 @@ mod tests {
     }
 
     #[test]
+    fn spans_read_well() {
+        for (ms, text) in [(999, "999 ms"), (1_000, "1.0 s"), (61_000, "1m01s"), (7_500_000, "2h05m")] {
+            assert_eq!(span(ms), text);
+        }
+    }
+
+    #[test]
     fn elsewhere_each_change_is_one_line() {
         let mut changes = Changes::default();
         let first = document(&[task("a", None, "RUNNING", &json!({ "attempts": 1 }))]);
@@ -316,7 +334,7 @@ mod tests {
         second["status"] = "WAITING".into();
         let lines = changes.of(&second, NOW);
         assert_eq!(lines.len(), 3, "{lines:?}");
-        assert_eq!(lines[0], "SUCCESS    a                         basic        250.0 ms");
+        assert_eq!(lines[0], "SUCCESS    a                         basic          250 ms");
         assert_eq!(lines[2], "WAITING    execution of w");
     }
 }

@@ -2,7 +2,7 @@
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
@@ -242,6 +242,43 @@ fn watching_prints_each_change_and_ends_as_the_run_does() -> Result<()> {
     let unknown = finish(command(sandbox.root(), &["executions", "watch", "nobody", "--address", host.address()]))?;
     assert_eq!(unknown.code, Some(1), "{unknown:?}");
     assert!(unknown.stderr.contains("EXECUTION_NOT_FOUND"), "{unknown:?}");
+    Ok(())
+}
+
+#[test]
+fn on_a_terminal_the_tree_is_drawn_in_place_and_ctrl_c_leaves_the_terminal_clean() -> Result<()> {
+    let sandbox = sandbox()?;
+    let host = Host::start(&sandbox)?;
+    let id = host.start_workflow("steps", &json!({}))?;
+    for colour in [true, false] {
+        let binary = compozy_tests::host::binary();
+        let watch = format!("{} executions watch {id} --address {}", binary.display(), host.address());
+        // `script` gives the command a terminal of its own.
+        let mut terminal = Command::new("script");
+        terminal.args(["-qec", &watch, "/dev/null"]).env_clear().env("SHELL", "/bin/sh").current_dir(sandbox.root());
+        if !colour {
+            terminal.env("NO_COLOR", "1");
+        }
+        let mut terminal = terminal.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().context("util-linux")?;
+        let mut keys = terminal.stdin.take().context("piped")?;
+        let mut screen = terminal.stdout.take().context("piped")?;
+        let mut seen = Vec::new();
+        // The tree was drawn once, and then again in the same place.
+        while !String::from_utf8_lossy(&seen).contains("A\r\u{1b}[J") {
+            let mut part = [0; 4096];
+            let read = screen.read(&mut part)?;
+            anyhow::ensure!(read > 0, "it ended too soon: {:?}", String::from_utf8_lossy(&seen));
+            seen.extend_from_slice(&part[..read]);
+        }
+        keys.write_all(b"\x03")?;
+        screen.read_to_end(&mut seen)?;
+        assert_eq!(terminal.wait()?.code(), Some(130));
+        let seen = String::from_utf8_lossy(&seen);
+        assert!(seen.contains("\u{1b}[?25l") && seen.trim_end().ends_with("\u{1b}[?25h\u{1b}[0m"), "{seen:?}");
+        let (painted, plain) = ("\u{1b}[33m?\u{1b}[0m gate", "? gate");
+        assert!(seen.contains(if colour { painted } else { plain }), "{seen:?}");
+        assert_eq!(seen.contains("\u{1b}[33m"), colour, "{seen:?}");
+    }
     Ok(())
 }
 
