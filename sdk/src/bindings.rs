@@ -29,6 +29,7 @@ pub mod task {
             "compozy:types/buffers@0.1.0": crate::bindings::imports::compozy::types::buffers,
             "compozy:types/stores@0.1.0": crate::bindings::imports::compozy::types::stores,
             "compozy:host/log@0.1.0": crate::bindings::imports::compozy::host::log,
+            "compozy:host/progress@0.1.0": crate::bindings::imports::compozy::host::progress,
             "compozy:host/redis@0.1.0": crate::bindings::imports::compozy::host::redis,
             "compozy:host/sql@0.1.0": crate::bindings::imports::compozy::host::sql,
             "compozy:host/stores@0.1.0": crate::bindings::imports::compozy::host::stores,

@@ -9,6 +9,24 @@ use crate::TaskError;
 use crate::bindings::task::exports::compozy::task::executor::Request;
 use crate::task::parse;
 
+/// Somebody wants the attempt to end. As a [`TaskError`] its code is `TASK_CANCELED`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Canceled;
+
+impl std::fmt::Display for Canceled {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("the task was asked to end")
+    }
+}
+
+impl std::error::Error for Canceled {}
+
+impl From<Canceled> for TaskError {
+    fn from(canceled: Canceled) -> Self {
+        Self::failed("TASK_CANCELED", format!("{canceled}, and did"))
+    }
+}
+
 /// One attempt of one task.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
@@ -38,6 +56,34 @@ impl Context {
     pub fn config<T: DeserializeOwned>(&self) -> Result<T, TaskError> {
         let json = if self.config.is_empty() || self.config == b"null" { b"{}" } else { self.config.as_slice() };
         parse(json).map_err(|problem| TaskError::invalid_input(format!("the tool's `config`: {problem}")))
+    }
+
+    /// Says that the attempt is alive and, in a few words, where it is, for example `row 1200 of 5000`. A task with the
+    /// timeout `heartbeat` must do so at least that often; doing it more often costs nearly nothing.
+    ///
+    /// # Errors
+    ///
+    /// [`Canceled`] when the host wants the attempt to end. It has the grace of the request for that (10 s by default),
+    /// and is then ended by force. So `context.heartbeat("...")?` in a loop makes a task that can be cancelled.
+    ///
+    /// ```
+    /// # use compozy_sdk::{Context, TaskError};
+    /// fn sum(numbers: Vec<u64>, context: &Context) -> Result<u64, TaskError> {
+    ///     let mut sum = 0_u64;
+    ///     for (at, number) in numbers.iter().enumerate() {
+    ///         context.heartbeat(format_args!("number {at} of {}", numbers.len()))?;
+    ///         sum = sum.wrapping_add(*number);
+    ///     }
+    ///     Ok(sum)
+    /// }
+    /// # assert_eq!(sum(vec![1, 2], &Context::for_tests()).unwrap(), 3);
+    /// ```
+    pub fn heartbeat(&self, detail: impl std::fmt::Display) -> Result<(), Canceled> {
+        // Outside of the host nobody cancels.
+        if crate::IN_HOST && crate::bindings::imports::compozy::host::progress::heartbeat(&detail.to_string()) {
+            return Err(Canceled);
+        }
+        Ok(())
     }
 
     /// The first attempt of a task named `test`, to call a task's function from a test.

@@ -34,6 +34,7 @@
 //! | module | needs the capability | what it is |
 //! |---|---|---|
 //! | [`mod@log`] and [`info!`], [`warn!`](crate::warn), ... | - | structured lines in the host's log |
+//! | [`Context::heartbeat`] | - | signs of life, and the wish to end |
 //! | [`sql`] | `sql` | a private SQLite database |
 //! | [`redis`] | `redis` | the operator's Redis server, keys under the plugin's own prefix |
 //! | [`stores`] | `stores` | cache, configurations and memories, under the plugin's own name |
@@ -68,7 +69,7 @@ pub mod stores;
 #[doc(hidden)]
 pub mod task;
 
-pub use context::Context;
+pub use context::{Canceled, Context};
 pub use error::{Failure, TaskError};
 /// Any JSON value, for inputs and outputs without a type of their own.
 pub use serde_json::Value as Json;

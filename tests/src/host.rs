@@ -153,6 +153,11 @@ impl Host {
         &self.address
     }
 
+    /// Its process.
+    pub fn process_id(&self) -> u32 {
+        self.child.0.id()
+    }
+
     /// What the host logged so far, all starts of the sandbox together.
     pub fn log(&self) -> String {
         fs::read_to_string(&self.log).unwrap_or_default()

@@ -196,6 +196,12 @@ pub(crate) enum Executions {
         /// Only those that began before this one: the last of the page before.
         #[arg(long, value_name = "ID")]
         before: Option<String>,
+        /// Only those that began at this time or later: a time (`2026-01-31T09:05:00Z`), a day, or how long ago (`2h`).
+        #[arg(long, value_name = "TIME", value_parser = moment)]
+        since: Option<u64>,
+        /// Only those that began before this time.
+        #[arg(long, value_name = "TIME", value_parser = moment)]
+        until: Option<u64>,
         /// How many at most.
         #[arg(long, default_value_t = 100)]
         limit: usize,
@@ -282,14 +288,35 @@ pub(crate) enum Executions {
         #[command(flatten)]
         remote: Remote,
     },
-    /// Takes executions through their journals again and tells the first difference.
+    /// Takes executions through their journals again and tells the first difference of each.
     Verify {
         /// The execution's id.
-        #[arg(required_unless_present = "all")]
+        #[arg(required_unless_present_any = ["all", "file"])]
         id: Option<String>,
         /// Every execution of the journal.
         #[arg(long, conflicts_with = "id")]
         all: bool,
+        /// One that was exported; needs neither host nor journal.
+        #[arg(long, value_name = "FILE", conflicts_with_all = ["id", "all"])]
+        file: Option<PathBuf>,
+    },
+    /// Draws the tasks of an execution as they go on, until it ends; the exit code says how it ended.
+    ///
+    /// On a terminal the tree is drawn in place (without colours when `NO_COLOR` is set), elsewhere each change is a line.
+    /// Ctrl-C ends the watching, not the execution.
+    Watch {
+        /// The execution's id.
+        id: String,
+        #[command(flatten)]
+        remote: Remote,
+    },
+    /// Writes all that is recorded of an execution as one JSON document, which `verify --file` can check anywhere.
+    Export {
+        /// The execution's id.
+        id: String,
+        /// The file to write; it must not exist. [default: standard output]
+        #[arg(long, value_name = "FILE")]
+        output: Option<PathBuf>,
     },
     /// One execution with its tasks.
     Show {
@@ -322,6 +349,20 @@ fn duration(text: &str) -> Result<Duration, String> {
     };
     let number: u64 = number.parse().map_err(|_| format!("`{text}` is no time; write for example `90s`"))?;
     number.checked_mul(factor).map(Duration::from_millis).ok_or_else(|| format!("`{text}` is too long"))
+}
+
+/// A time as it is written, or so long ago; milliseconds since 1970.
+fn moment(text: &str) -> Result<u64, String> {
+    if let Some(ms) = compozy_server::time::parse_rfc3339(text) {
+        return Ok(ms);
+    }
+    let ago = duration(text).map_err(|_| {
+        format!(
+            "`{text}` is no time; write for example `2026-01-31T09:05:00Z`, `2026-01-31`, or `2h` for two hours ago"
+        )
+    })?;
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    Ok(u64::try_from(now.saturating_sub(ago).as_millis()).unwrap_or(u64::MAX))
 }
 
 #[cfg(test)]

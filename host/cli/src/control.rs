@@ -33,6 +33,8 @@ pub(crate) fn request(what: &Executions) -> Result<Option<Request>, Fatal> {
         | Executions::Show { .. }
         | Executions::Journal { .. }
         | Executions::Prune { .. }
+        | Executions::Watch { .. }
+        | Executions::Export { .. }
         | Executions::Verify { .. } => return Ok(None),
         Executions::Signal { id, name, payload, key, remote } => {
             let body =

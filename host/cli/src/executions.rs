@@ -1,7 +1,10 @@
 //! `executions`: a look into a journal, without taking it over. What is done to executions is in `control`.
 
+use std::fs::File;
+use std::io::{Read as _, Write as _};
 use std::path::Path;
 
+use compozy_engine::History;
 use compozy_engine::limits::LIST_MAX;
 use compozy_engine::local::JournalView;
 use compozy_engine::port::{Execution, ExecutionId, Filter, JournalRecord};
@@ -15,17 +18,25 @@ use crate::args::{Executions, HostArgs};
 use crate::control;
 use crate::exit::{Exit, Fatal};
 use crate::host::engine_fatal;
-use crate::output::result;
+use crate::output::{result, say};
 use crate::progress::{count, millis, status_text};
 use crate::render::{self, printable};
 use crate::threads;
+use crate::watch::watch;
+
+/// An export that is read, in bytes.
+const EXPORT_BYTES_MAX: u64 = 512 * 1024 * 1024;
 
 /// Prints what was asked for.
 pub(crate) fn look(host: &HostArgs, what: &Executions) -> Result<Exit, Fatal> {
     threads::run(|_guests| async move {
-        match control::request(what)? {
-            Some(request) => control::send(request).await,
-            None => look_on(host, what).await,
+        match what {
+            Executions::Watch { id, remote } => watch(&remote.address, id).await,
+            Executions::Verify { file: Some(file), .. } => verify_file(file),
+            _ => match control::request(what)? {
+                Some(request) => control::send(request).await,
+                None => look_on(host, what).await,
+            },
         }
     })
 }
@@ -50,17 +61,19 @@ fn open(host: &HostArgs) -> Result<JournalView, Fatal> {
 async fn look_on(host: &HostArgs, what: &Executions) -> Result<Exit, Fatal> {
     let view = open(host)?;
     match what {
-        Executions::List { status, workflow, before, limit, json } => {
+        Executions::List { status, workflow, before, since, until, limit, json } => {
             let filter = Filter {
                 status: status.as_deref().map(status_of).transpose()?,
                 workflow: workflow.clone(),
-                ..Filter::default()
+                started_from_ms: *since,
+                started_before_ms: *until,
             };
             list(&view, &filter, before.clone().map(ExecutionId), *limit, *json).await
         }
         Executions::Show { id, json } => show(&view, id, *json).await,
         Executions::Journal { id, json } => journal(&view, id, *json).await,
         Executions::Verify { id, .. } => return verify(&view, id.as_deref()).await,
+        Executions::Export { id, output } => export(&view, id, output.as_deref()).await,
         // The others were taken by `control`.
         _ => Ok(()),
     }?;
@@ -102,9 +115,46 @@ async fn check(journal: &JournalView, id: &ExecutionId, counts: &mut (usize, usi
     counts.0 += 1;
     if let Some(difference) = journal.verify(id).await.map_err(|error| engine_fatal(&error))? {
         counts.1 += 1;
-        result(&format!("{id}: {}", printable(&difference)));
+        result(&format!("{id}: {}", printable(&difference.to_string())));
     }
     Ok(())
+}
+
+/// Writes all that is recorded of an execution.
+async fn export(journal: &JournalView, id: &str, output: Option<&Path>) -> Result<(), Fatal> {
+    let history = journal.export(&ExecutionId(id.to_owned())).await.map_err(|error| engine_fatal(&error))?;
+    let mut text = serde_json::to_string_pretty(&history).map_err(Fatal::setup)?;
+    text.push('\n');
+    let Some(path) = output else {
+        result(&text);
+        return Ok(());
+    };
+    let written = File::create_new(path).and_then(|mut file| {
+        file.write_all(text.as_bytes())?;
+        file.sync_all()
+    });
+    written.map_err(|error| Fatal::setup(format!("`{}` cannot be written: {error}", path.display())))?;
+    let (events, tasks) = (history.events.len(), history.tasks.len());
+    result(&format!("export: {} events={events} tasks={tasks}", path.display()));
+    Ok(())
+}
+
+/// Verifies an export, without a host and without its journal.
+fn verify_file(path: &Path) -> Result<Exit, Fatal> {
+    let problem = |why: &dyn std::fmt::Display| Fatal::setup(format!("`{}` cannot be verified: {why}", path.display()));
+    let mut bytes = Vec::new();
+    let read = File::open(path).and_then(|file| file.take(EXPORT_BYTES_MAX + 1).read_to_end(&mut bytes));
+    read.map_err(|error| problem(&error))?;
+    if bytes.len() as u64 > EXPORT_BYTES_MAX {
+        return Err(problem(&format!("it has more than {EXPORT_BYTES_MAX} bytes")));
+    }
+    let history: History = serde_json::from_slice(&bytes).map_err(|error| problem(&error))?;
+    let difference = history.verify().map_err(|error| problem(&error))?;
+    if let Some(difference) = &difference {
+        result(&format!("{}: {}", history.execution, printable(&difference.to_string())));
+    }
+    result(&format!("verify: executions=1 different={}", usize::from(difference.is_some())));
+    Ok(if difference.is_none() { Exit::Ok } else { Exit::Failed })
 }
 
 async fn list(
@@ -115,9 +165,10 @@ async fn list(
     as_json: bool,
 ) -> Result<(), Fatal> {
     let found = journal.search(filter, limit, before.as_ref()).await.map_err(|error| engine_fatal(&error))?;
+    let next = (found.len() == limit).then(|| found.last().map(|last| &last.id)).flatten();
     if as_json {
         let executions: Vec<_> = found.iter().map(view::summary).collect();
-        result(&format!("{:#}", json!({ "executions": executions })));
+        result(&format!("{:#}", json!({ "executions": executions, "next": next })));
         return Ok(());
     }
     let line = |summary: &_| {
@@ -127,6 +178,9 @@ async fn list(
     };
     let lines: String = found.iter().map(line).collect();
     result(if lines.is_empty() { "no executions" } else { &lines });
+    if let Some(next) = next {
+        say(&format!("there may be more: --before {next}"));
+    }
     Ok(())
 }
 
@@ -149,6 +203,7 @@ fn text_of(execution: &Execution) -> String {
         "execution": view.exec_id,
         "workflow": view.workflow_id,
         "definition": view.definition,
+        "plugins": view.plugins,
         "status": view.status,
         "started": view.started_at,
         "ended": view.ended_at,

@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 
-use compozy_engine::port::{Ran, TaskCall, TaskExecutor, TaskReport};
+use compozy_engine::port::{Pins, Ran, Signs, TaskCall, TaskExecutor, TaskReport};
 use compozy_interpreter::Failure;
-use compozy_plan::plan::MEMORY_PLUGIN;
+use compozy_plan::plan::{MEMORY_PLUGIN, Plan};
 use compozy_runtime::runtime::{self, CallFailure, TaskResponse};
-use compozy_runtime::{CallError, Retry, Runtime, TaskRequest};
+use compozy_runtime::{CallError, Retry, Runtime, Supervisor, TaskRequest};
 use serde_json::Value;
 use tokio::runtime::Handle;
 use tokio::task::JoinHandle;
@@ -25,8 +25,27 @@ impl PluginExecutor {
     }
 }
 
+/// Passes on what a guest says of itself, and what the engine wants of it.
+#[derive(Debug)]
+struct Supervised(Signs);
+
+impl Supervisor for Supervised {
+    fn heartbeat(&self, detail: &str) {
+        self.0.heartbeat_at(detail);
+    }
+
+    fn asked_to_end(&self) -> bool {
+        self.0.asked_to_end()
+    }
+}
+
 #[async_trait::async_trait]
 impl TaskExecutor for PluginExecutor {
+    fn pins(&self, plan: &Plan) -> Pins {
+        let loaded = |name: &str| Some((name.to_owned(), self.runtime.plugin(name).ok()?.identity().digest.clone()));
+        plan.plugins().into_iter().filter_map(loaded).collect()
+    }
+
     async fn execute(&self, call: TaskCall) -> TaskReport {
         if call.tool.plugin == MEMORY_PLUGIN {
             return memory::execute(&self.runtime, call).await;
@@ -71,12 +90,14 @@ fn request(call: TaskCall) -> Result<TaskRequest, Failure> {
         input: bytes(&call.input)?,
         config: bytes(&call.tool.config)?,
         plugin: call.tool.plugin,
+        digest: call.pin,
         action: call.tool.action,
         execution_id: call.execution.0,
         task: call.task,
         idempotency_key: call.idempotency_key,
         attempt: call.attempt,
         timeout: call.timeout,
+        supervisor: Some(Arc::new(Supervised(call.signs))),
     })
 }
 

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use compozy_engine::EngineError;
-use compozy_engine::local::{LocalEngine, LocalOptions};
+use compozy_engine::local::{LocalEngine, LocalOptions, Retention};
 use compozy_engine::port::Engine;
 use compozy_plan::plan::Plan;
 use compozy_plan::{Catalog, CatalogAction, Severity};
@@ -23,12 +23,14 @@ use crate::builtins::EMBEDDED;
 use crate::executor::PluginExecutor;
 use crate::exit::{Exit, Fatal};
 use crate::project::Project;
+use crate::upkeep::{self, Upkeep};
 
 /// A host that could start: everything is read and checked, nothing runs yet.
 pub(crate) struct Prepared {
     data_dir: PathBuf,
     runtime: Arc<Runtime>,
     workflows: Vec<Arc<Plan>>,
+    retention: Retention,
 }
 
 /// A host that works.
@@ -37,6 +39,7 @@ pub(crate) struct Host {
     data_dir: PathBuf,
     runtime: Arc<Runtime>,
     workflows: Vec<Arc<Plan>>,
+    _upkeep: Upkeep,
 }
 
 impl Prepared {
@@ -58,15 +61,18 @@ impl Prepared {
 
     /// Opens the journal. From now on interrupted runs go on.
     pub(crate) fn start(self, guests: Handle) -> Result<Host, Fatal> {
-        let Self { data_dir, runtime, workflows } = self;
+        let Self { data_dir, runtime, workflows, retention } = self;
         let executor = Arc::new(PluginExecutor::new(runtime.clone(), guests));
         let startable: Workflows = workflows.iter().cloned().collect();
-        let options = LocalOptions { workflows: Arc::new(startable), ..LocalOptions::new(&data_dir, executor) };
+        let options =
+            LocalOptions { workflows: Arc::new(startable), retention, ..LocalOptions::new(&data_dir, executor) };
         let engine = LocalEngine::open(options).map_err(|error| {
             runtime.stop();
             engine_fatal(&error)
         })?;
-        Ok(Host { engine: Arc::new(engine), data_dir, runtime, workflows })
+        let engine = Arc::new(engine);
+        let upkeep = upkeep::start(&engine, &runtime);
+        Ok(Host { engine, data_dir, runtime, workflows, _upkeep: upkeep })
     }
 }
 
@@ -98,7 +104,9 @@ impl Host {
             }
         }
         match runtime {
-            Ok(runtime) if problems.is_empty() => Ok(Prepared { data_dir, runtime, workflows }),
+            Ok(runtime) if problems.is_empty() => {
+                Ok(Prepared { data_dir, runtime, workflows, retention: project.retention() })
+            }
             Ok(runtime) => {
                 runtime.stop();
                 Err(Fatal { exit: Exit::Setup, problems })

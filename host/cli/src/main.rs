@@ -2,7 +2,8 @@
 //!
 //! - `args`, `exit`, `output`, `logging`, `signals`: what the process is to its caller
 //! - `builtins`, `project`, `stores`, `executor`, `host`: what is put together
-//! - `serve`, `run`, `validate`, `plugin_test`, `executions`, `control`: one file per command
+//! - `serve`, `run`, `validate`, `plugin_test`, `executions`, `control`, `watch`: one file per command; `tree` draws for the last
+//! - `upkeep`: what a host does beside its work
 
 mod args;
 mod builtins;
@@ -23,7 +24,10 @@ mod serve;
 mod signals;
 mod stores;
 mod threads;
+mod tree;
+mod upkeep;
 mod validate;
+mod watch;
 
 use std::process::ExitCode;
 

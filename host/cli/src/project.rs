@@ -5,7 +5,9 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
+use compozy_engine::local::Retention;
 use compozy_plan::limits::DOCUMENT_BYTES_MAX;
 use compozy_plan::plan::Plan;
 use compozy_plan::{
@@ -141,6 +143,18 @@ impl Project {
     pub(crate) fn stores(&self, args: &HostArgs) -> (StoreSettings, Vec<Diagnostic>) {
         let compozy_plan::Project { stores, redis_url, .. } = &self.settings;
         StoreSettings::resolve(args, stores, redis_url.as_ref(), &self.root.join(PROJECT_FILE))
+    }
+
+    /// How long executions are kept after their end.
+    pub(crate) fn retention(&self) -> Retention {
+        let compozy_plan::Retention { success_ms, failed_ms, timed_out_ms, canceled_ms } = self.settings.retention;
+        let time = |ms: Option<u64>| ms.map(Duration::from_millis);
+        Retention {
+            success: time(success_ms),
+            failed: time(failed_ms),
+            timed_out: time(timed_out_ms),
+            canceled: time(canceled_ms),
+        }
     }
 
     /// The plans of all workflows, and every problem of the project's files. Without a catalog (no plugins could be loaded)

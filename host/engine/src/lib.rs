@@ -4,6 +4,7 @@
 //! - [`error`] is why an engine refuses; every error has a stable code and a kind.
 //! - [`blob_store`] is where values too large for a journal are kept.
 //! - [`limits`] holds every bound with its unit.
+//! - [`verify`] takes what is recorded of an execution through the interpreter again.
 //! - [`local`] is the embedded engine: a journal in one SQLite file and nothing else.
 
 pub mod blob_store;
@@ -12,6 +13,8 @@ pub mod error;
 pub mod limits;
 pub mod local;
 pub mod port;
+pub mod verify;
 
 pub use clock::{Clock, SystemClock};
 pub use error::{EngineError, ErrorKind, Violation};
+pub use verify::{Difference, History};

@@ -29,6 +29,12 @@ pub const CANCEL_GRACE_MS_MAX: u64 = 60 * 60 * 1000;
 pub const CHILD_DEPTH_MAX: u32 = 20;
 /// Runs that one commit removes.
 pub const PRUNE_RUNS_MAX: usize = 64;
+/// Events of the runs that one commit removes, together; a single run may have more.
+pub const PRUNE_EVENTS_MAX: u64 = 4096;
+/// How often runs are looked for that were kept for as long as the operator wants.
+pub const RETENTION_EVERY: Duration = Duration::from_mins(1);
+/// The rest between two commits that remove such runs, so that other work goes first.
+pub const RETENTION_PAUSE: Duration = Duration::from_millis(20);
 /// An idempotency key, in bytes.
 pub const IDEMPOTENCY_KEY_BYTES_MAX: usize = 255;
 
@@ -77,6 +83,8 @@ pub const PRIORITY_AGING: u64 = 16;
 
 /// Notices that a slow watcher may be behind before it misses some.
 pub const WATCH_NOTICES_MAX: usize = 4096;
+/// The same for somebody who follows one execution.
+pub const FOLLOW_NOTICES_MAX: usize = 256;
 /// Rows of one answer of a list.
 pub const LIST_MAX: usize = 1000;
 

@@ -2,6 +2,7 @@
 //!
 //! Guarantee of every engine: **a task may run more than once, its result is recorded exactly once.**
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -34,6 +35,10 @@ pub struct StartRequest {
     pub priority: Option<u8>,
 }
 
+/// What a run is bound to beside its definition: the plugins that it may call, by name, each with the SHA-256 of its
+/// component when the run began.
+pub type Pins = BTreeMap<String, String>;
+
 /// An execution as it stands.
 #[derive(Debug, Clone)]
 pub struct Execution {
@@ -43,6 +48,8 @@ pub struct Execution {
     pub workflow: String,
     /// SHA-256 of the definition that it runs on.
     pub definition: String,
+    /// The plugins that it is bound to.
+    pub pins: Pins,
     /// Status, tasks, output.
     pub state: RunState,
     /// What the engine knows of each scheduled task, by key.
@@ -96,6 +103,8 @@ pub struct TaskCall {
     pub task: String,
     /// What to call.
     pub tool: Tool,
+    /// SHA-256 of the component that the run is bound to; `None` when it is bound to none.
+    pub pin: Option<String>,
     /// The rendered `with`.
     pub input: Value,
     /// Equal for all attempts of one task: `<execution>/<task>`.
@@ -112,23 +121,49 @@ pub struct TaskCall {
 #[derive(Debug, Clone)]
 pub struct Signs(Arc<SignsInner>);
 
-#[derive(Debug)]
+/// Whoever is told of heartbeats, and of what they say.
+type Listener = Box<dyn Fn(&str) + Send + Sync>;
+
 struct SignsInner {
     alive: tokio::sync::Notify,
     asked: tokio::sync::watch::Sender<bool>,
+    listener: Option<Listener>,
+}
+
+impl std::fmt::Debug for SignsInner {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Signs").field("asked_to_end", &*self.asked.borrow()).finish_non_exhaustive()
+    }
 }
 
 impl Default for Signs {
     fn default() -> Self {
-        let asked = tokio::sync::watch::channel(false).0;
-        Self(Arc::new(SignsInner { alive: tokio::sync::Notify::new(), asked }))
+        Self::new(None)
     }
 }
 
 impl Signs {
+    fn new(listener: Option<Listener>) -> Self {
+        let asked = tokio::sync::watch::channel(false).0;
+        Self(Arc::new(SignsInner { alive: tokio::sync::Notify::new(), asked, listener }))
+    }
+
+    /// Tells somebody of each heartbeat, with what it says. What is called must not block.
+    pub fn heard_by(listener: impl Fn(&str) + Send + Sync + 'static) -> Self {
+        Self::new(Some(Box::new(listener)))
+    }
+
     /// The attempt is alive. A task with a heartbeat timeout must say so at least that often.
     pub fn heartbeat(&self) {
+        self.heartbeat_at("");
+    }
+
+    /// The same, with a few words about where the attempt is.
+    pub fn heartbeat_at(&self, detail: &str) {
         self.0.alive.notify_one();
+        if let Some(listener) = &self.0.listener {
+            listener(detail);
+        }
     }
 
     /// Waits for the next sign of life.
@@ -163,7 +198,7 @@ pub trait Workflows: Send + Sync + 'static {
 }
 
 /// A fixed set of workflows, by id.
-impl Workflows for std::collections::BTreeMap<String, Arc<Plan>> {
+impl Workflows for BTreeMap<String, Arc<Plan>> {
     fn workflow(&self, id: &str) -> Option<Arc<Plan>> {
         self.get(id).cloned()
     }
@@ -249,6 +284,10 @@ pub struct TaskReport {
 pub trait TaskExecutor: Send + Sync + 'static {
     /// Runs one attempt. Never panics, never blocks the thread for long.
     async fn execute(&self, call: TaskCall) -> TaskReport;
+    /// The plugins that a run of this plan may call, as they are now; child runs have pins of their own. Does no I/O.
+    fn pins(&self, _plan: &Plan) -> Pins {
+        Pins::new()
+    }
 }
 
 /// What an engine tells to those who watch it. Best effort: a slow watcher misses some; the journal has all.
@@ -289,6 +328,33 @@ pub enum Notice {
         /// The wait before the next one, in milliseconds.
         retry_in_ms: u64,
     },
+    /// An event was written to an execution's journal.
+    Recorded {
+        /// Of which execution.
+        id: ExecutionId,
+        /// The event's number.
+        seq: u64,
+    },
+    /// An attempt of a task begins.
+    AttemptStarted {
+        /// Of which execution.
+        id: ExecutionId,
+        /// The task's key.
+        task: String,
+        /// The attempt, from 1.
+        attempt: u32,
+    },
+    /// An attempt of a task is alive.
+    Heartbeat {
+        /// Of which execution.
+        id: ExecutionId,
+        /// The task's key.
+        task: String,
+        /// The attempt, from 1.
+        attempt: u32,
+        /// Where it is, in its own words.
+        detail: String,
+    },
     /// An execution that has not ended stands otherwise now: it waits, is paused, or goes on.
     ExecutionChanged {
         /// Which.
@@ -305,8 +371,24 @@ pub enum Notice {
     },
 }
 
+impl Notice {
+    /// The execution that it is about.
+    pub fn execution(&self) -> &ExecutionId {
+        match self {
+            Self::ExecutionStarted { id, .. }
+            | Self::TaskEnded { id, .. }
+            | Self::Recorded { id, .. }
+            | Self::AttemptStarted { id, .. }
+            | Self::AttemptFailed { id, .. }
+            | Self::Heartbeat { id, .. }
+            | Self::ExecutionChanged { id, .. }
+            | Self::ExecutionEnded { id, .. } => id,
+        }
+    }
+}
+
 /// One event of an execution's journal.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct JournalRecord {
     /// From 1, without gaps.
     pub seq: u64,
@@ -314,6 +396,15 @@ pub struct JournalRecord {
     pub at_ms: u64,
     /// The event.
     pub event: Value,
+}
+
+/// A part of an execution's journal.
+#[derive(Debug, Clone, PartialEq)]
+pub struct JournalPage {
+    /// In order.
+    pub records: Vec<JournalRecord>,
+    /// Nothing follows: the execution has ended.
+    pub ended: bool,
 }
 
 /// One line of a list of executions.
@@ -358,6 +449,29 @@ pub trait Engine: Send + Sync + 'static {
     async fn journal(&self, _id: &ExecutionId) -> Result<Vec<JournalRecord>, crate::EngineError> {
         Err(crate::EngineError::NotSupported { engine: self.health().engine, operation: "show a journal" })
     }
+    /// The recorded events after the event `after`, at most `limit`, and whether there are none behind them and the
+    /// execution has ended. An error when there is none of this id.
+    async fn journal_after(
+        &self,
+        id: &ExecutionId,
+        after: u64,
+        limit: usize,
+    ) -> Result<JournalPage, crate::EngineError> {
+        let mut records = self.journal(id).await?;
+        records.retain(|record| record.seq > after);
+        let more = records.len() > limit;
+        records.truncate(limit);
+        let ended = self.execution(id).await?.is_none_or(|execution| execution.state.status.is_terminal());
+        Ok(JournalPage { records, ended: ended && !more })
+    }
+    /// Everything that is recorded of an execution, enough to check it elsewhere. An error when there is none of this id.
+    async fn export(&self, _id: &ExecutionId) -> Result<crate::History, crate::EngineError> {
+        Err(crate::EngineError::NotSupported { engine: self.health().engine, operation: "export an execution" })
+    }
+    /// The plugins that executions which have not ended are bound to: names, and digests of their components.
+    async fn pins(&self) -> Result<BTreeSet<(String, String)>, crate::EngineError> {
+        Ok(BTreeSet::new())
+    }
     /// Executions, the latest start first, those that started before `before`; at most
     /// [`crate::limits::LIST_MAX`].
     async fn list(
@@ -401,13 +515,17 @@ pub trait Engine: Send + Sync + 'static {
     }
     /// Takes an execution through its journal again, from the first event. `None`: the result is what is known of it;
     /// otherwise what differs first.
-    async fn verify(&self, _id: &ExecutionId) -> Result<Option<String>, crate::EngineError> {
+    async fn verify(&self, _id: &ExecutionId) -> Result<Option<crate::Difference>, crate::EngineError> {
         Err(crate::EngineError::NotSupported { engine: self.health().engine, operation: "verify an execution" })
     }
     /// Waits until an execution has ended. Cancel-safe.
     async fn wait(&self, id: &ExecutionId) -> Result<Execution, crate::EngineError>;
     /// Everything that happens from now on.
     fn watch(&self) -> tokio::sync::broadcast::Receiver<Notice>;
+    /// What happens to one execution from now on. It costs the others nothing.
+    fn follow(&self, _id: &ExecutionId) -> tokio::sync::broadcast::Receiver<Notice> {
+        self.watch()
+    }
     /// How it feels. Does no I/O.
     fn health(&self) -> EngineHealth;
     /// Takes no more work, lets running attempts end for at most `drain`, and closes. Idempotent.

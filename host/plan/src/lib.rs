@@ -26,7 +26,8 @@ pub use catalog::{Catalog, CatalogAction};
 pub use diagnostic::{Diagnostic, Outcome, Severity};
 pub use policy::parse_duration;
 pub use project::{
-    Folder, FolderAccess, Grant, PluginSettings, Project, Secret, StoreSetting, WorkflowSource, parse_project,
+    Folder, FolderAccess, Grant, PluginSettings, Project, Retention, Secret, StoreSetting, WorkflowSource,
+    parse_project,
 };
 pub use workflow::compile_workflow;
 

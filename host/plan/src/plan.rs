@@ -3,6 +3,8 @@
 //! A plan is a plain value. It serialises to JSON and back without loss, and its digest (SHA-256 of that JSON)
 //! names the definition that an execution runs on, whatever happens to the file.
 
+use std::collections::BTreeSet;
+
 use indexmap::IndexMap;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -83,6 +85,29 @@ impl Plan {
             Some(found) if found != u64::from(PLAN_FORMAT) => Err(PlanError::Format { found }),
             _ => Ok(serde_json::from_value(value)?),
         }
+    }
+
+    /// The plugins that its tasks call, without those of child workflows.
+    pub fn plugins(&self) -> BTreeSet<&str> {
+        fn collect<'a>(tasks: &'a [Task], plugins: &mut BTreeSet<&'a str>) {
+            for task in tasks {
+                match &task.kind {
+                    TaskKind::Basic(tool) => drop(plugins.insert(&tool.plugin)),
+                    TaskKind::Collection(collection) => collect(std::slice::from_ref(&collection.task), plugins),
+                    TaskKind::Parallel(parallel) => collect(&parallel.tasks, plugins),
+                    TaskKind::Composite { tasks } => collect(tasks, plugins),
+                    TaskKind::Wait(wait) => collect(wait.processor.as_slice(), plugins),
+                    TaskKind::Router { .. }
+                    | TaskKind::Signal(_)
+                    | TaskKind::Memory(_)
+                    | TaskKind::Workflow(_)
+                    | TaskKind::Aggregate => {}
+                }
+            }
+        }
+        let mut plugins = BTreeSet::new();
+        collect(&self.tasks, &mut plugins);
+        plugins
     }
 
     /// SHA-256 of [`Plan::to_json`] in hexadecimal: names the definition that a run is bound to.

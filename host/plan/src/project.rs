@@ -25,10 +25,25 @@ pub struct Project {
     pub stores: Vec<StoreSetting>,
     /// Where the Redis server is, for plugins that use one.
     pub redis_url: Option<Secret>,
+    /// How long executions are kept after their end.
+    pub retention: Retention,
     pub(crate) policy: PolicyLayer,
     pub(crate) env: IndexMap<String, String>,
     pub(crate) tools: IndexMap<String, ToolDef>,
     pub(crate) schemas: Schemas,
+}
+
+/// How long executions are kept after their end, in milliseconds, by how they ended. `None` keeps them.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Retention {
+    /// Those that ended well.
+    pub success_ms: Option<u64>,
+    /// Those that failed.
+    pub failed_ms: Option<u64>,
+    /// Those that took too long.
+    pub timed_out_ms: Option<u64>,
+    /// Those that were cancelled.
+    pub canceled_ms: Option<u64>,
 }
 
 /// A workflow file that a project names.
@@ -204,6 +219,7 @@ fn project(root: &yaml::Node, problems: &mut Problems) -> Option<Project> {
         project.redis_url = secret(&mut redis, "url", problems);
         redis.finish(problems);
     }
+    project.retention = retention(&mut fields, problems);
     fields.unsupported(UNSUPPORTED, problems);
     fields.finish(problems);
     Some(project)
@@ -269,6 +285,25 @@ fn stores(fields: &mut Fields<'_>, problems: &mut Problems) -> Vec<StoreSetting>
         }
     }
     stores
+}
+
+/// One time for all, or one for each way to end.
+fn retention(fields: &mut Fields<'_>, problems: &mut Problems) -> Retention {
+    let Some(node) = fields.take("retention") else { return Retention::default() };
+    if !matches!(node.data, Data::Map(_)) {
+        let all = policy::duration_of(node, "`retention`", problems);
+        return Retention { success_ms: all, failed_ms: all, timed_out_ms: all, canceled_ms: all };
+    }
+    let Some(mut fields) = Fields::of(node, "`retention`", problems) else { return Retention::default() };
+    let mut time = |name| policy::duration(&mut fields, name, problems).map(|(ms, _)| ms);
+    let retention = Retention {
+        success_ms: time("success"),
+        failed_ms: time("failed"),
+        timed_out_ms: time("timed_out"),
+        canceled_ms: time("canceled"),
+    };
+    fields.finish(problems);
+    retention
 }
 
 fn secret(fields: &mut Fields<'_>, name: &'static str, problems: &mut Problems) -> Option<Secret> {

@@ -1,6 +1,6 @@
 //! The contract of `wit/` as Rust: traits for what the host offers, typed calls for what plugins export.
 //!
-//! [`compozy`] holds the shared types and the traits of `compozy:host` (`log`, `redis`, `sql`, `stores`). Each role has a module
+//! [`compozy`] holds the shared types and the traits of `compozy:host` (`log`, `progress`, `redis`, `sql`, `stores`). Each role has a module
 //! with its calls; the types in them are those of [`compozy`], so a value passes between roles as it is.
 
 #![allow(missing_docs, reason = "generated; the documentation is in wit/")]
@@ -21,6 +21,7 @@ wasmtime::component::bindgen!({
         "compozy:host/redis": async | trappable,
         "compozy:host/stores": async | trappable,
         "compozy:host/log": trappable,
+        "compozy:host/progress": trappable,
     },
     with: {
         "compozy:host/redis.script": crate::redis::Script,

@@ -84,6 +84,33 @@ pub enum CallError {
         /// All names.
         known: Vec<String>,
     },
+    /// The run is bound to a build of the plugin that is nowhere to be found.
+    #[error(
+        "the execution began with plugin `{name}` of sha256 {digest}, which is neither loaded{} nor in the archive of the data folder; \
+         put that build into a plugin folder, restart the host and retry the execution, or start a new one",
+        instead(.present.as_deref())
+    )]
+    PinMissing {
+        /// The plugin's name.
+        name: String,
+        /// SHA-256 of the component that the run is bound to.
+        digest: String,
+        /// That of the plugin of this name which is loaded.
+        present: Option<String>,
+    },
+    /// The run is bound to a build of the plugin that cannot be loaded any more.
+    #[error(
+        "the execution began with plugin `{name}` of sha256 {digest}, which cannot be loaded any more: {reason}; \
+         put that build into a plugin folder, restart the host and retry the execution, or start a new one"
+    )]
+    PinUnusable {
+        /// The plugin's name.
+        name: String,
+        /// SHA-256 of the component that the run is bound to.
+        digest: String,
+        /// Why.
+        reason: String,
+    },
     /// The plugin did its work and says that the task failed.
     #[error("{}", .0.message)]
     Task(TaskFailure),
@@ -139,6 +166,8 @@ impl CallError {
             Self::NotFound { .. } => "PLUGIN_NOT_FOUND",
             Self::NotAnExecutor { .. } => "PLUGIN_NOT_AN_EXECUTOR",
             Self::ActionUnknown { .. } => "ACTION_UNKNOWN",
+            Self::PinMissing { .. } => "PLUGIN_PIN_MISSING",
+            Self::PinUnusable { .. } => "PLUGIN_PIN_UNUSABLE",
             Self::Task(failure) => &failure.code,
             Self::OutputNotJson { .. } => "OUTPUT_NOT_JSON",
             Self::Grant { .. } => "PLUGIN_GRANT_UNAVAILABLE",
@@ -162,6 +191,9 @@ impl CallError {
             | Self::NotFound { .. }
             | Self::NotAnExecutor { .. }
             | Self::ActionUnknown { .. }
+            // Nobody brings it back within the waits of a retry policy; a person can, and then retries the execution.
+            | Self::PinMissing { .. }
+            | Self::PinUnusable { .. }
             | Self::OutputNotJson { .. }
             | Self::Internal { .. } => Retry::Never,
         }
@@ -181,6 +213,12 @@ impl CallError {
             Self::Trap { plugin, trap, backtrace } => Some(serde_json::json!({
                 "trap": trap, "backtrace": backtrace, "plugin": plugin.name, "digest": plugin.digest,
             })),
+            Self::PinMissing { name, digest, present } => Some(serde_json::json!({
+                "plugin": name, "digest": digest, "loaded": present,
+            })),
+            Self::PinUnusable { name, digest, reason } => Some(serde_json::json!({
+                "plugin": name, "digest": digest, "reason": reason,
+            })),
             Self::Task(failure) => failure.details.clone(),
             _ => None,
         }
@@ -192,6 +230,10 @@ fn at(backtrace: &[String]) -> String {
         None => String::new(),
         Some(innermost) => format!(" (in {innermost})"),
     }
+}
+
+fn instead(present: Option<&str>) -> String {
+    present.map_or_else(String::new, |digest| format!(" (that is sha256 {digest})"))
 }
 
 fn nearest_or(nearest: Option<&String>, known: &[String], intro: &str) -> String {

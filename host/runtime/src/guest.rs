@@ -12,6 +12,7 @@
 //!   `StoreAccess::granted(stores: Arc<Stores>, plugin: Arc<Identity>, kinds: BTreeSet<StoreKind>)`.
 //!   It puts `<plugin name>/` before each key, and answers `denied` for a kind that is not among `kinds`.
 //! - `log`: [`crate::log::LogAccess`].
+//! - `progress`: [`ProgressAccess`]; only a task's attempt has somebody to tell.
 //!
 //! An error that the guest may see is an `Ok(Err(..))` of the contract. Returning `Err` ends the guest's call:
 //! `Err(LimitHit { limit, used, allowed }.into())` becomes `PLUGIN_LIMIT`, anything else `PLUGIN_TRAP`.
@@ -41,6 +42,7 @@ use crate::egress::Egress;
 use crate::identity::Identity;
 use crate::limiter::Limiter;
 use crate::log::LogAccess;
+use crate::progress::ProgressAccess;
 use crate::redis::RedisAccess;
 use crate::sql::SqlAccess;
 use crate::stores::StoreAccess;
@@ -52,6 +54,7 @@ pub struct GuestState {
     pub(crate) clock: Arc<CallClock>,
     pub(crate) limiter: Limiter,
     pub(crate) log: LogAccess,
+    pub(crate) progress: ProgressAccess,
     pub(crate) redis: RedisAccess,
     pub(crate) sql: SqlAccess,
     pub(crate) stores: StoreAccess,

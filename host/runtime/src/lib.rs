@@ -13,6 +13,7 @@
 //!
 //! Only this crate knows wasmtime.
 
+mod archive;
 pub mod bindings;
 mod budget;
 pub mod call;
@@ -31,8 +32,10 @@ mod link;
 pub mod loader;
 mod log;
 pub mod manifest;
+mod pinned;
 pub mod plugin;
 pub mod pool;
+pub mod progress;
 pub mod redis;
 pub mod runtime;
 pub mod selection;
@@ -40,6 +43,7 @@ pub mod sql;
 pub mod stores;
 mod wasi;
 
+pub use archive::Build;
 pub use capabilities::{Access, FolderGrant, Grants, Origin, StoreKind};
 pub use clock::{Clock, SystemClock};
 pub use error::{CallError, Retry, TaskFailure};
@@ -47,8 +51,10 @@ pub use guest::GuestState;
 pub use identity::Identity;
 pub use limits::{Limit, LimitHit, Limits};
 pub use loader::{Builtin, LoadError, PluginPolicy};
+pub use pinned::PINNED_PLUGINS_MAX;
 pub use plugin::{PluginHandle, Role};
 pub use pool::InstancePool;
+pub use progress::Supervisor;
 pub use redis::RedisSettings;
 pub use runtime::{OpenError, Runtime, RuntimeOptions, TaskRequest};
 pub use selection::StoreSelection;

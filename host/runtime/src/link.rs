@@ -8,13 +8,15 @@ use crate::bindings::compozy::host;
 use crate::error::nearest;
 use crate::guest::GuestState;
 use crate::log::LogAccess;
+use crate::progress::ProgressAccess;
 use crate::redis::RedisAccess;
 use crate::sql::SqlAccess;
 use crate::stores::StoreAccess;
 
 /// Interfaces that the host offers, without their versions.
-const OFFERED: [&str; 32] = [
+const OFFERED: [&str; 33] = [
     "compozy:host/log",
+    "compozy:host/progress",
     "compozy:host/redis",
     "compozy:host/sql",
     "compozy:host/stores",
@@ -55,6 +57,10 @@ struct Log;
 impl HasData for Log {
     type Data<'a> = &'a mut LogAccess;
 }
+struct Progress;
+impl HasData for Progress {
+    type Data<'a> = &'a mut ProgressAccess;
+}
 struct Redis;
 impl HasData for Redis {
     type Data<'a> = &'a mut RedisAccess;
@@ -74,6 +80,7 @@ pub(crate) fn linker(engine: &Engine) -> wasmtime::Result<Linker<GuestState>> {
     wasmtime_wasi::p2::add_to_linker_async(&mut linker)?;
     wasmtime_wasi_http::p2::add_only_http_to_linker_async(&mut linker)?;
     host::log::add_to_linker::<_, Log>(&mut linker, |state| &mut state.log)?;
+    host::progress::add_to_linker::<_, Progress>(&mut linker, |state| &mut state.progress)?;
     host::redis::add_to_linker::<_, Redis>(&mut linker, |state| &mut state.redis)?;
     host::stores::add_to_linker::<_, Stores>(&mut linker, |state| &mut state.stores)?;
     host::sql::add_to_linker::<_, Sql>(&mut linker, |state| {

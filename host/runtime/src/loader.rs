@@ -15,6 +15,9 @@ use crate::link;
 use crate::plugin::PluginHandle;
 use crate::runtime::RuntimeOptions;
 
+pub(crate) use discover::candidate;
+pub(crate) use prepare::Workshop;
+
 /// A plugin inside of the binary. It passes through the same checks as anybody else's.
 #[derive(Debug, Clone)]
 pub struct Builtin {
@@ -66,7 +69,7 @@ impl LoadError {
 pub(crate) async fn load(
     sandbox: &SandboxEngine,
     options: &RuntimeOptions,
-) -> (BTreeMap<String, PluginHandle>, Vec<LoadError>) {
+) -> (Option<Workshop>, BTreeMap<String, PluginHandle>, Vec<LoadError>) {
     let mut errors = Vec::new();
     let candidates = discover::candidates(options, &mut errors);
     let linker = match link::linker(sandbox.engine()) {
@@ -77,7 +80,7 @@ pub(crate) async fn load(
                 "the host",
                 format!("cannot link its functions: {error:#}"),
             ));
-            return (BTreeMap::new(), errors);
+            return (None, BTreeMap::new(), errors);
         }
     };
     let cache = options.code_cache_dir.as_deref().and_then(|folder| {
@@ -88,7 +91,7 @@ pub(crate) async fn load(
             })
             .ok()
     });
-    let workshop = prepare::Workshop { engine: sandbox.engine().clone(), linker, cache: cache.map(Arc::new) };
+    let workshop = Workshop { engine: sandbox.engine().clone(), linker, cache: cache.map(Arc::new) };
     let mut plugins = BTreeMap::new();
     for candidate in candidates {
         let name = candidate.manifest.name.clone();
@@ -97,5 +100,5 @@ pub(crate) async fn load(
             Err(error) => errors.push(error.of(&name)),
         }
     }
-    (plugins, errors)
+    (Some(workshop), plugins, errors)
 }

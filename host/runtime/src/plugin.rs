@@ -28,6 +28,7 @@ use crate::identity::Identity;
 use crate::limiter::Limiter;
 use crate::limits::{Limit, Limits};
 use crate::log::{LogAccess, LogBudget};
+use crate::progress::ProgressAccess;
 use crate::redis::{RedisAccess, RedisClient};
 use crate::sql::{SqlAccess, SqlDatabase};
 use crate::stores::{StoreAccess, Stores};
@@ -259,6 +260,7 @@ impl Plugin {
             clock: Arc::new(CallClock::new(limits)),
             limiter: Limiter::new(limits),
             log: LogAccess::new(Arc::clone(plugin), budget),
+            progress: ProgressAccess::default(),
             redis,
             sql,
             stores: self.store_access(),

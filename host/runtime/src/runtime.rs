@@ -1,6 +1,6 @@
 //! The door to plugins: opens them, runs tasks, answers what is loaded.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use serde::Serialize;
 use serde_json::Value;
 
+use crate::archive::Build;
 use crate::bindings::task::exports::compozy::task::executor::{Request, TaskError};
 use crate::call::task_failure;
 use crate::clock::{Clock, SystemClock};
@@ -16,8 +17,10 @@ use crate::error::{CallError, nearest};
 use crate::identity::Identity;
 use crate::limits::{Limit, LimitHit};
 use crate::loader::{self, Builtin, LoadError, PluginPolicy};
+use crate::pinned::Pinned;
 use crate::plugin::{Action, Counts, Plugin, PluginHandle, Role, Source};
 use crate::pool::Idle;
+use crate::progress::{ProgressAccess, Supervisor};
 use crate::redis::RedisSettings;
 use crate::selection::{Selected, StoreSelection, select};
 use crate::stores::{Monitor, RoleStatus, Stores, Sweeper};
@@ -33,6 +36,8 @@ pub struct RuntimeOptions {
     pub data_dir: PathBuf,
     /// Where compiled code is kept; `None` compiles at every start.
     pub code_cache_dir: Option<PathBuf>,
+    /// Where builds of task plugins are kept for the runs that are bound to them; `None` keeps none.
+    pub archive_dir: Option<PathBuf>,
     /// What the operator says to single plugins, by name.
     pub policies: BTreeMap<String, PluginPolicy>,
     /// What the operator says to all others.
@@ -59,6 +64,7 @@ impl RuntimeOptions {
             plugin_dirs: Vec::new(),
             builtins: Vec::new(),
             code_cache_dir: Some(data_dir.join("code")),
+            archive_dir: Some(data_dir.join("archive")),
             data_dir,
             policies: BTreeMap::new(),
             default_policy: PluginPolicy::default(),
@@ -79,6 +85,8 @@ pub struct OpenError(pub Vec<LoadError>);
 pub struct TaskRequest {
     /// The plugin's name.
     pub plugin: String,
+    /// SHA-256 of the component that it must be; `None` is the one that is loaded.
+    pub digest: Option<String>,
     /// The action; `None` for the plugin's first one.
     pub action: Option<String>,
     /// The input, UTF-8 JSON.
@@ -95,6 +103,8 @@ pub struct TaskRequest {
     pub attempt: u32,
     /// The attempt ends after this long; `call_timeout_ms` may end it sooner.
     pub timeout: Duration,
+    /// Who is told of heartbeats, and knows whether the attempt is to end.
+    pub supervisor: Option<Arc<dyn Supervisor>>,
 }
 
 /// Who ran, and what it cost.
@@ -161,6 +171,7 @@ pub struct PluginStatus {
 pub struct Runtime {
     sandbox: SandboxEngine,
     plugins: BTreeMap<String, PluginHandle>,
+    pinned: Pinned,
     stores: Arc<Stores>,
     /// Those of the stores.
     pools: Vec<Arc<dyn Idle>>,
@@ -184,11 +195,12 @@ impl Runtime {
                 format!("wasmtime cannot start: {error:#}"),
             )])
         })?;
-        let (plugins, mut errors) = loader::load(&sandbox, &options).await;
+        let (workshop, plugins, mut errors) = loader::load(&sandbox, &options).await;
         let Selected { stores, pools, monitors } = select(&plugins, &options.stores, &mut errors);
-        if !errors.is_empty() {
+        let Some(workshop) = workshop.filter(|_| errors.is_empty()) else {
             return Err(OpenError(errors));
-        }
+        };
+        let pinned = Pinned::new(workshop, options);
         let stores = Arc::new(stores);
         // Those that fill a store's role get no stores: a chain of calls is never longer than task, store.
         for plugin in plugins.values().filter(|plugin| plugin.roles() == [Role::Executor]) {
@@ -196,7 +208,7 @@ impl Runtime {
             debug_assert!(set.is_ok(), "set once");
         }
         let sweeper = Sweeper::start(Arc::clone(&stores));
-        Ok(Arc::new(Self { sandbox, plugins, stores, pools, monitors, sweeper }))
+        Ok(Arc::new(Self { sandbox, plugins, pinned, stores, pools, monitors, sweeper }))
     }
 
     /// The stores in use.
@@ -216,6 +228,25 @@ impl Runtime {
             nearest: nearest(name, self.plugins.keys().map(String::as_str)),
             known: self.plugins.keys().cloned().collect(),
         })
+    }
+
+    /// The build of a plugin that a run is bound to: the one that is loaded, or one of before from the archive.
+    async fn build(&self, name: &str, digest: Option<&str>) -> Result<PluginHandle, CallError> {
+        let present = self.plugins.get(name);
+        match digest {
+            Some(digest) if present.is_none_or(|plugin| plugin.identity.digest != digest) => {
+                let present = present.map(|plugin| plugin.identity.digest.as_str());
+                self.pinned.get(name, digest, present, &self.stores).await
+            }
+            _ => self.plugin(name).map(Arc::clone),
+        }
+    }
+
+    /// Removes builds from the archive that are neither loaded nor among `bound`. Answers how many.
+    pub async fn clean_archive(&self, mut bound: BTreeSet<Build>) -> std::io::Result<usize> {
+        let loaded = self.plugins.values().map(|plugin| (plugin.identity.name.clone(), plugin.identity.digest.clone()));
+        bound.extend(loaded);
+        self.pinned.clean(bound).await
     }
 
     /// Everything that is loaded, by name.
@@ -239,7 +270,7 @@ impl Runtime {
     /// The guest's code runs inside of this future's polls, at most one tick (10 ms) at a time. Whoever has deadlines
     /// of less than that beside it gives plugins a tokio runtime of their own.
     pub async fn execute(&self, request: TaskRequest) -> Result<TaskResponse, CallFailure> {
-        let plugin = self.plugin(&request.plugin)?;
+        let plugin = &self.build(&request.plugin, request.digest.as_deref()).await?;
         let action = action(plugin, request.action.as_deref())?;
         let used = (request.input.len() + request.config.len()) as u64;
         let allowed = plugin.limits.get(Limit::InputBytes);
@@ -262,6 +293,7 @@ impl Runtime {
         for plugin in self.plugins.values() {
             plugin.gate.close();
         }
+        self.pinned.close();
         for pool in &self.pools {
             pool.clear();
         }
@@ -271,6 +303,7 @@ impl Runtime {
 async fn attempt(plugin: &Plugin, action: String, request: TaskRequest) -> Result<TaskResponse, CallFailure> {
     let begun = Instant::now();
     let timeout = request.timeout.min(plugin.limits.duration(Limit::CallTimeoutMs));
+    let supervisor = request.supervisor;
     let request = Request {
         action,
         input: request.input,
@@ -283,6 +316,7 @@ async fn attempt(plugin: &Plugin, action: String, request: TaskRequest) -> Resul
     };
     let prepared = plugin.prepared.task.as_ref().expect("`action` asked for an executor");
     let mut store = plugin.store(true)?;
+    store.data_mut().progress = ProgressAccess::of(supervisor);
     let timer = plugin.begin(&mut store).at_most(timeout);
     let result = timer
         .run(async {

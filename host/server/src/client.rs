@@ -3,11 +3,13 @@
 use std::time::Duration;
 
 use serde_json::Value;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;
 
 /// How long a request may take in all.
 const REQUEST_MAX: Duration = Duration::from_secs(30);
+/// A stream says something at least this often, if only a comment.
+const SILENCE_MAX: Duration = Duration::from_mins(1);
 /// An answer, in bytes.
 const ANSWER_BYTES_MAX: u64 = 64 * 1024 * 1024;
 
@@ -43,25 +45,112 @@ pub struct Answer {
 
 /// Posts a document to the host at `address` (`127.0.0.1:5001`).
 pub async fn post(address: &str, path: &str, body: &Value) -> Result<Answer, ClientError> {
-    let exchange = exchange(address, path, body);
-    let bytes = tokio::time::timeout(REQUEST_MAX, exchange).await.map_err(|_elapsed| ClientError::TimedOut)??;
-    understand(&bytes)
+    let body = body.to_string();
+    let head = format!("Content-Type: application/json\r\nContent-Length: {}\r\n", body.len());
+    exchange(address, "POST", path, &head, body.as_bytes()).await
 }
 
-async fn exchange(address: &str, path: &str, body: &Value) -> Result<Vec<u8>, ClientError> {
+/// Asks the host at `address` for a document.
+pub async fn get(address: &str, path: &str) -> Result<Answer, ClientError> {
+    exchange(address, "GET", path, "", b"").await
+}
+
+async fn exchange(address: &str, method: &str, path: &str, head: &str, body: &[u8]) -> Result<Answer, ClientError> {
+    let exchange = async {
+        let stream = request(address, method, path, head, body).await?;
+        let mut bytes = Vec::new();
+        stream.take(ANSWER_BYTES_MAX).read_to_end(&mut bytes).await.map_err(ClientError::Unreachable)?;
+        understand(&bytes)
+    };
+    tokio::time::timeout(REQUEST_MAX, exchange).await.map_err(|_elapsed| ClientError::TimedOut)?
+}
+
+async fn request(address: &str, method: &str, path: &str, head: &str, body: &[u8]) -> Result<TcpStream, ClientError> {
     let mut stream = TcpStream::connect(address).await.map_err(ClientError::Unreachable)?;
-    let body = body.to_string();
     // Version 1.0: the answer then comes in one piece and ends with the connection.
-    let head = format!(
-        "POST {path} HTTP/1.0\r\nHost: {address}\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n",
-        body.len()
-    );
-    let mut request = head.into_bytes();
-    request.extend_from_slice(body.as_bytes());
+    let mut request = format!("{method} {path} HTTP/1.0\r\nHost: {address}\r\n{head}\r\n").into_bytes();
+    request.extend_from_slice(body);
     stream.write_all(&request).await.map_err(ClientError::Unreachable)?;
-    let mut bytes = Vec::new();
-    stream.take(ANSWER_BYTES_MAX).read_to_end(&mut bytes).await.map_err(ClientError::Unreachable)?;
-    Ok(bytes)
+    Ok(stream)
+}
+
+/// One server-sent event.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ServerEvent {
+    /// Its name.
+    pub event: String,
+    /// Its number, if it has one.
+    pub id: Option<String>,
+    /// What it carries.
+    pub data: String,
+}
+
+/// A stream of server-sent events.
+#[derive(Debug)]
+pub struct EventStream {
+    lines: BufReader<TcpStream>,
+}
+
+/// A stream, or the document that the host answered in its place.
+#[derive(Debug)]
+pub enum Followed {
+    /// The events.
+    Events(EventStream),
+    /// Most likely a problem.
+    Refused(Answer),
+}
+
+/// Follows a stream of the host at `address`, from the event after `last_id`.
+pub async fn follow(address: &str, path: &str, last_id: Option<&str>) -> Result<Followed, ClientError> {
+    let head = last_id.map_or_else(String::new, |id| format!("Last-Event-ID: {id}\r\n"));
+    let begin = async {
+        let stream = request(address, "GET", path, &head, b"").await?;
+        let mut lines = BufReader::new(stream);
+        let mut head = String::new();
+        while !head.ends_with("\r\n\r\n") {
+            if next_line(&mut lines, &mut head).await? == 0 {
+                return Err(ClientError::NotUnderstood("it has no end of its head".to_owned()));
+            }
+        }
+        if head.split(' ').nth(1) == Some("200") {
+            return Ok(Followed::Events(EventStream { lines }));
+        }
+        let mut bytes = head.into_bytes();
+        lines.take(ANSWER_BYTES_MAX).read_to_end(&mut bytes).await.map_err(ClientError::Unreachable)?;
+        understand(&bytes).map(Followed::Refused)
+    };
+    tokio::time::timeout(REQUEST_MAX, begin).await.map_err(|_elapsed| ClientError::TimedOut)?
+}
+
+impl EventStream {
+    /// The next event; `None` when the host has closed the stream. Comments are passed over.
+    ///
+    /// Not cancel-safe: a dropped wait may lose a part of an event.
+    pub async fn next(&mut self) -> Result<Option<ServerEvent>, ClientError> {
+        let mut event = ServerEvent::default();
+        let mut line = String::new();
+        loop {
+            line.clear();
+            let read = tokio::time::timeout(SILENCE_MAX, next_line(&mut self.lines, &mut line)).await;
+            if read.map_err(|_elapsed| ClientError::TimedOut)?? == 0 {
+                return Ok(None);
+            }
+            let text = line.trim_end_matches(['\r', '\n']);
+            match text.split_once(':').map(|(name, value)| (name, value.strip_prefix(' ').unwrap_or(value))) {
+                None if text.is_empty() && !event.event.is_empty() => return Ok(Some(event)),
+                Some(("event", value)) => value.clone_into(&mut event.event),
+                Some(("id", value)) => event.id = Some(value.to_owned()),
+                Some(("data", value)) => event.data.push_str(value),
+                _ => {}
+            }
+        }
+    }
+}
+
+/// Reads one line, but not more than an answer may have.
+async fn next_line(lines: &mut BufReader<TcpStream>, line: &mut String) -> Result<usize, ClientError> {
+    let mut bounded = lines.take(ANSWER_BYTES_MAX);
+    bounded.read_line(line).await.map_err(ClientError::Unreachable)
 }
 
 fn understand(bytes: &[u8]) -> Result<Answer, ClientError> {

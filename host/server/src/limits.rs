@@ -23,6 +23,16 @@ pub const BODY_READ_TIMEOUT: Duration = Duration::from_secs(15);
 pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
 /// After the stop signal, requests in flight have this long to end.
 pub const CONNECTION_DRAIN: Duration = Duration::from_secs(3);
+/// Streams of events that are served at once; further ones are refused with `OVERLOADED`.
+pub const STREAMS_MAX: usize = 256;
+/// An idle stream has a comment this often.
+pub const STREAM_IDLE: Duration = Duration::from_secs(15);
+/// A reader of a stream that takes nothing for this long is let go.
+pub const STREAM_STALL: Duration = Duration::from_secs(30);
+/// Events that wait for a reader of a stream, beside what its connection holds.
+pub const EVENTS_BUFFER_MAX: usize = 16;
+/// Events of a journal that are read at once for a stream.
+pub const EVENTS_PAGE_MAX: usize = 256;
 /// Executions that one answer lists when the client does not say how many.
 pub const LIST_DEFAULT: usize = 50;
 /// Input violations that one answer lists; further ones are counted.
@@ -33,6 +43,7 @@ pub const RETRY_AFTER_S: u64 = 1;
 const _: () = assert!(HEAD_BYTES_MAX >= 8 * 1024, "the HTTP library refuses a smaller buffer");
 const _: () = assert!(compozy_engine::limits::IDEMPOTENCY_KEY_BYTES_MAX < HEAD_BYTES_MAX);
 const _: () = assert!(BODY_BYTES_MAX <= BODIES_BYTES_MAX);
+const _: () = assert!(STREAMS_MAX < CONNECTIONS_MAX, "streams leave room for requests");
 const _: () = assert!(BODY_READ_TIMEOUT.as_secs() < REQUEST_TIMEOUT.as_secs());
 
 /// The limits that tests make small.
@@ -54,6 +65,12 @@ pub struct Limits {
     pub request: Duration,
     /// See [`CONNECTION_DRAIN`].
     pub connection_drain: Duration,
+    /// See [`STREAMS_MAX`].
+    pub streams: usize,
+    /// See [`STREAM_IDLE`].
+    pub stream_idle: Duration,
+    /// See [`STREAM_STALL`].
+    pub stream_stall: Duration,
 }
 
 impl Default for Limits {
@@ -67,6 +84,9 @@ impl Default for Limits {
             body_read: BODY_READ_TIMEOUT,
             request: REQUEST_TIMEOUT,
             connection_drain: CONNECTION_DRAIN,
+            streams: STREAMS_MAX,
+            stream_idle: STREAM_IDLE,
+            stream_stall: STREAM_STALL,
         }
     }
 }

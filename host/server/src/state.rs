@@ -2,11 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use compozy_engine::port::Engine;
 use compozy_plan::plan::Plan;
 use serde_json::Value;
+use tokio::sync::watch;
 
 use crate::limits::Limits;
 
@@ -74,17 +74,29 @@ pub trait HostInfo: Send + Sync + 'static {
 }
 
 /// Whether the host takes new work. Shared between the routes and whoever stops the host.
-#[derive(Debug, Clone, Default)]
-pub struct Lifecycle(Arc<AtomicBool>);
+#[derive(Debug, Clone)]
+pub struct Lifecycle(Arc<watch::Sender<bool>>);
+
+impl Default for Lifecycle {
+    fn default() -> Self {
+        Self(Arc::new(watch::channel(false).0))
+    }
+}
 
 impl Lifecycle {
-    /// From now on new executions are refused with `STOPPING`.
+    /// From now on new executions are refused with `STOPPING`, and streams end.
     pub fn stop(&self) {
-        self.0.store(true, Ordering::Release);
+        self.0.send_replace(true);
     }
     /// True after [`Lifecycle::stop`].
     pub fn is_stopping(&self) -> bool {
-        self.0.load(Ordering::Acquire)
+        *self.0.borrow()
+    }
+    /// Waits for [`Lifecycle::stop`].
+    pub async fn stopped(&self) {
+        let mut stopping = self.0.subscribe();
+        // The sender lives in `self`, so the wait cannot fail.
+        drop(stopping.wait_for(|stopping| *stopping).await);
     }
 }
 

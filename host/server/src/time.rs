@@ -22,9 +22,31 @@ fn civil(days: u64) -> (u64, u64, u64) {
     (era * 400 + year_of_era + u64::from(month <= 2), month, day)
 }
 
+/// Milliseconds since 1970 of a time in UTC as RFC 3339 (`2026-01-31T09:05:00.042Z`) or of a day (`2026-01-31`).
+pub fn parse_rfc3339(text: &str) -> Option<u64> {
+    let (day, time) = text.split_once('T').unwrap_or((text, "00:00:00Z"));
+    let number = |text: &str, digits: usize| {
+        let plain = text.len() == digits && text.bytes().all(|byte| byte.is_ascii_digit());
+        plain.then(|| text.parse::<u64>().ok()).flatten()
+    };
+    let mut parts = day.splitn(3, '-');
+    let (year, month, day) = (number(parts.next()?, 4)?, number(parts.next()?, 2)?, number(parts.next()?, 2)?);
+    let (time, fraction) = time.strip_suffix('Z')?.split_once('.').unwrap_or((time.strip_suffix('Z')?, "0"));
+    let mut parts = time.splitn(3, ':');
+    let (hour, minute, second) = (number(parts.next()?, 2)?, number(parts.next()?, 2)?, number(parts.next()?, 2)?);
+    if hour > 23 || minute > 59 || second > 59 || fraction.is_empty() || !fraction.bytes().all(|b| b.is_ascii_digit()) {
+        return None;
+    }
+    let milli: u64 = format!("{:0<3.3}", fraction).parse().ok()?;
+    // The inverse of `civil`, found by looking: a year has at most 366 days.
+    let first = year.checked_sub(1970)?.checked_mul(365)?;
+    let days = (first..first + 366 + (year - 1970) / 4 + 1).find(|days| civil(*days) == (year, month, day))?;
+    Some(days * 86_400_000 + hour * 3_600_000 + minute * 60_000 + second * 1_000 + milli)
+}
+
 #[cfg(test)]
 mod tests {
-    use super::rfc3339;
+    use super::{parse_rfc3339, rfc3339};
 
     #[test]
     fn known_moments() {
@@ -37,6 +59,23 @@ mod tests {
             (4_107_542_400_000, "2100-03-01T00:00:00.000Z"),
         ] {
             assert_eq!(rfc3339(ms), text);
+            assert_eq!(parse_rfc3339(text), Some(ms));
+        }
+        for (text, ms) in [("1970-01-02", 86_400_000), ("1970-01-01T00:00:01Z", 1_000), ("1970-01-01T00:00:00.5Z", 500)]
+        {
+            assert_eq!(parse_rfc3339(text), Some(ms), "{text}");
+        }
+        for wrong in [
+            "",
+            "now",
+            "1969-12-31",
+            "2023-02-29",
+            "2024-13-01",
+            "2024-1-1",
+            "2024-01-01T24:00:00Z",
+            "2024-01-01T00:00:00",
+        ] {
+            assert_eq!(parse_rfc3339(wrong), None, "{wrong}");
         }
     }
 }

@@ -1,6 +1,6 @@
 //! An execution as clients see it: one JSON document, the same over HTTP and from the command line.
 
-use compozy_engine::port::{Execution, ExecutionSummary, Ran, TaskRecord};
+use compozy_engine::port::{Execution, ExecutionSummary, Pins, Ran, TaskRecord};
 use compozy_interpreter::{Failure, RunState, TaskState};
 use serde::Serialize;
 use serde_json::Value;
@@ -16,6 +16,8 @@ pub struct ExecutionView<'a> {
     pub workflow_id: &'a str,
     /// SHA-256 of the definition that it runs on.
     pub definition: &'a str,
+    /// The plugins that it is bound to: SHA-256 of the component, by name.
+    pub plugins: &'a Pins,
     /// How it stands.
     pub status: compozy_interpreter::Status,
     /// When it began, RFC 3339.
@@ -112,6 +114,7 @@ pub fn execution(execution: &Execution) -> ExecutionView<'_> {
         exec_id: &execution.id.0,
         workflow_id: &execution.workflow,
         definition: &execution.definition,
+        plugins: &execution.pins,
         status: state.status,
         started_at: rfc3339(state.started_at_ms),
         ended_at: ended_at(state),

@@ -2,9 +2,13 @@
 
 mod command_line;
 mod durability;
+mod failures;
 mod hostile;
+mod payloads;
+mod pins;
 mod plugins;
 mod predecessors;
+mod progress;
 mod semantics;
 mod serving;
 mod stores;

@@ -46,14 +46,14 @@ type Refusal<'a> = (&'a str, &'a str, &'a [(&'a str, &'a str)], &'a str, u16, &'
 fn what_the_api_refuses_it_refuses_by_name() -> Result<()> {
     let sandbox = sandbox()?;
     let host = Host::start(&sandbox)?;
-    let big = format!(r#"{{"input":{{"name":"{}"}}}}"#, "x".repeat(1_100_000));
+    let big = format!(r#"{{"input":{{"name":"{}"}}}}"#, "x".repeat(17_000_000));
     let json_type = ("content-type", "application/json");
     let cases: [Refusal<'_>; 10] = [
         ("POST", START, &[json_type], "{not json", 400, "INVALID_JSON", "line 1 column 2"),
         ("POST", START, &[json_type], r#"{"input":{"name":7}}"#, 400, "INVALID_INPUT", "/name"),
         ("POST", START, &[json_type], r#"{"input":{"name":"x","tiems":2}}"#, 400, "INVALID_INPUT", "tiems"),
         ("POST", START, &[json_type], "{}", 400, "INVALID_INPUT", "name"),
-        ("POST", START, &[json_type], &big, 413, "PAYLOAD_TOO_LARGE", "1048576 bytes"),
+        ("POST", START, &[json_type], &big, 413, "PAYLOAD_TOO_LARGE", "16842752 bytes"),
         ("POST", START, &[("content-type", "text/yaml")], "input: 1", 415, "UNSUPPORTED_MEDIA_TYPE", "text/yaml"),
         ("POST", "/api/v0/workflows/helo/executions", &[json_type], "{}", 404, "WORKFLOW_NOT_FOUND", "`hello`"),
         ("GET", "/api/v0/executions/nothing", &[], "", 404, "EXECUTION_NOT_FOUND", "`nothing`"),

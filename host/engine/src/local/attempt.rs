@@ -18,7 +18,7 @@ use super::request::json_bytes;
 use super::retry;
 use super::shared::{Shared, add};
 use super::vault::Claim;
-use crate::port::{ExecutionId, Signs, TaskCall, TaskReport};
+use crate::port::{ExecutionId, Notice, Signs, TaskCall, TaskReport};
 
 /// What is called, as the journal keeps it.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -29,6 +29,9 @@ pub(super) struct Call {
     /// The run's, for the chance in its retries.
     #[serde(default)]
     pub(super) seed: u64,
+    /// SHA-256 of the component that the run is bound to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) pin: Option<String>,
 }
 
 /// An attempt whose beginning is durable.
@@ -57,12 +60,17 @@ pub(super) fn spawn(shared: &Arc<Shared>, launch: &Launch) -> (AbortHandle, Sign
         execution: launch.execution.clone(),
         task: launch.key.clone(),
         tool: launch.call.tool.clone(),
+        pin: launch.call.pin.clone(),
         input: launch.call.input.clone(),
         idempotency_key: format!("{}/{}", launch.execution, launch.key),
         attempt: launch.attempt,
         timeout: Duration::from_millis(launch.limit_ms),
-        signs: Signs::default(),
+        signs: heard(shared, launch),
     };
+    if shared.watched() {
+        let (id, task) = (launch.execution.clone(), launch.key.clone());
+        shared.tell(Notice::AttemptStarted { id, task, attempt: launch.attempt });
+    }
     let signs = call.signs.clone();
     let launch = launch.clone();
     let task = shared.runtime.spawn(async move {
@@ -87,6 +95,16 @@ pub(super) fn spawn(shared: &Arc<Shared>, launch: &Launch) -> (AbortHandle, Sign
         guard.report(AttemptEnd::Answered(Box::new(report)), claim);
     });
     (task.abort_handle(), signs)
+}
+
+/// Signs whose heartbeats are told to those who watch.
+fn heard(shared: &Arc<Shared>, launch: &Launch) -> Signs {
+    let (shared, id, task, attempt) =
+        (Arc::downgrade(shared), launch.execution.clone(), launch.key.clone(), launch.attempt);
+    Signs::heard_by(move |detail| {
+        let Some(shared) = shared.upgrade().filter(|shared| shared.watched()) else { return };
+        shared.tell(Notice::Heartbeat { id: id.clone(), task: task.clone(), attempt, detail: detail.to_owned() });
+    })
 }
 
 /// Runs a future until it ends, its time is over (`Err(None)`), or it gave no sign of life for too long.

@@ -6,7 +6,7 @@
 //!   crash between the two loses nothing) and their timers; `prune` removes what ended long ago.
 //! - `queue` is the way in; `attempt` runs one attempt and reports; `retry` judges the report.
 //! - `lanes` says which of the waiting tasks are next.
-//! - `reader` answers questions on connections that cannot write.
+//! - `reader` answers questions on connections that cannot write; `history` reads all that is recorded of a run.
 //! - `vault` keeps large values apart; `sweep` removes those that a crash left to nobody.
 //! - `file`, `schema` and `lock` are the file, its format and its owner.
 //!
@@ -22,6 +22,7 @@ mod cache;
 mod control;
 mod deliver;
 mod file;
+mod history;
 mod lanes;
 mod lock;
 mod ops;
@@ -40,7 +41,7 @@ mod vault;
 mod view;
 mod writer;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -50,11 +51,13 @@ use std::time::{Duration, Instant};
 use tokio::runtime::Handle;
 use tokio::sync::{broadcast, oneshot};
 
+pub use self::prune::Retention;
 pub use self::shared::Stats;
 pub use self::view::JournalView;
 
 use self::file::JournalFile;
 use self::lock::OwnerLock;
+use self::prune::Over;
 use self::queue::{QueueLimits, Request};
 use self::reader::Readers;
 use self::request::Definitions;
@@ -64,10 +67,10 @@ use self::writer::Writer;
 use crate::blob_store::{BlobStore, FileBlobs};
 use crate::clock::{Clock, SystemClock};
 use crate::port::{
-    Control, Engine, EngineHealth, Execution, ExecutionId, ExecutionSummary, Filter, JournalRecord, Notice,
-    StartRequest, TaskExecutor, Workflows,
+    Control, Engine, EngineHealth, Execution, ExecutionId, ExecutionSummary, Filter, JournalPage, JournalRecord,
+    Notice, StartRequest, TaskExecutor, Workflows,
 };
-use crate::{EngineError, limits};
+use crate::{Difference, EngineError, History, limits};
 
 /// The name of this engine.
 const ENGINE: &str = "embedded";
@@ -99,6 +102,10 @@ pub struct LocalOptions {
     pub blobs: Option<Arc<dyn BlobStore>>,
     /// The workflows that runs may start.
     pub workflows: Arc<dyn Workflows>,
+    /// How long runs are kept after their end.
+    pub retention: Retention,
+    /// How often those are looked for that were kept for long enough.
+    pub retention_every: Duration,
 }
 
 impl LocalOptions {
@@ -114,6 +121,8 @@ impl LocalOptions {
             queue_bytes: limits::SUBMIT_BYTES_MAX,
             blobs: None,
             workflows: Arc::new(BTreeMap::new()),
+            retention: Retention::default(),
+            retention_every: limits::RETENTION_EVERY,
         }
     }
 }
@@ -131,17 +140,9 @@ impl LocalEngine {
     ///
     /// Blocks for a few disk operations.
     pub fn open(options: LocalOptions) -> Result<Self, EngineError> {
-        let LocalOptions {
-            data_dir,
-            executor,
-            clock,
-            concurrency,
-            runtime,
-            queue_operations,
-            queue_bytes,
-            blobs,
-            workflows,
-        } = options;
+        let LocalOptions { data_dir, executor, clock, concurrency, runtime, queue_operations, queue_bytes, .. } =
+            options;
+        let LocalOptions { blobs, workflows, retention, retention_every, .. } = options;
         if concurrency == 0 || concurrency > limits::CONCURRENCY_MAX {
             return Err(EngineError::InvalidOption(format!(
                 "the concurrency is {concurrency}, 1 to {} attempts are allowed",
@@ -157,7 +158,7 @@ impl LocalEngine {
         let lock = OwnerLock::acquire(&data_dir)?;
         let file = JournalFile::new(&data_dir);
         let queue = QueueLimits { operations: queue_operations.max(1), bytes: queue_bytes };
-        let definitions = Arc::new(Definitions::new(Arc::clone(&clock)));
+        let definitions = Arc::new(Definitions::new(Arc::clone(&clock), Some(Arc::clone(&executor))));
         let blobs = blobs.unwrap_or_else(|| Arc::new(FileBlobs::new(data_dir.join(BLOBS_FOLDER))));
         let vault = Arc::new(Vault::new(blobs));
         let shared = Arc::new(Shared::new(queue, clock, Arc::clone(&vault), executor, runtime.clone()));
@@ -177,6 +178,7 @@ impl LocalEngine {
             .map_err(|e| EngineError::Internal(format!("the journal's writer cannot begin: {e}")))?;
         let swept = Arc::clone(&shared);
         runtime.spawn_blocking(move || sweep::sweep(&swept));
+        runtime.spawn(prune::retain(Arc::clone(&shared), retention, retention_every));
         Ok(Self { shared, readers, definitions, writer: Mutex::new(Some(writer)) })
     }
 
@@ -290,14 +292,10 @@ impl Engine for LocalEngine {
     }
 
     async fn prune(&self, ended_before_ms: u64) -> Result<u64, EngineError> {
-        let mut removed = 0;
-        loop {
-            let some = self.ask(|reply| Request::Prune { ended_before_ms, reply }).await?;
-            removed += some as u64;
-            if some < limits::PRUNE_RUNS_MAX {
-                return Ok(removed);
-            }
+        if self.shared.draining() {
+            return Err(EngineError::Stopping);
         }
+        prune::sweep(&self.shared, Over::all(ended_before_ms), Duration::ZERO).await
     }
 
     async fn blob(&self, id: &ExecutionId, digest: &str) -> Result<Option<Vec<u8>>, EngineError> {
@@ -308,8 +306,20 @@ impl Engine for LocalEngine {
         self.readers.backup(to).await
     }
 
-    async fn verify(&self, id: &ExecutionId) -> Result<Option<String>, EngineError> {
+    async fn verify(&self, id: &ExecutionId) -> Result<Option<Difference>, EngineError> {
         self.readers.verify(id).await
+    }
+
+    async fn journal_after(&self, id: &ExecutionId, after: u64, limit: usize) -> Result<JournalPage, EngineError> {
+        self.readers.journal_after(id, after, limit).await
+    }
+
+    async fn export(&self, id: &ExecutionId) -> Result<History, EngineError> {
+        self.readers.export(id).await
+    }
+
+    async fn pins(&self) -> Result<BTreeSet<(String, String)>, EngineError> {
+        self.readers.pins().await
     }
 
     async fn wait(&self, id: &ExecutionId) -> Result<Execution, EngineError> {
@@ -333,6 +343,10 @@ impl Engine for LocalEngine {
 
     fn watch(&self) -> broadcast::Receiver<Notice> {
         self.shared.notices.subscribe()
+    }
+
+    fn follow(&self, id: &ExecutionId) -> broadcast::Receiver<Notice> {
+        self.shared.follow(id)
     }
 
     fn health(&self) -> EngineHealth {

@@ -13,7 +13,7 @@ use super::request::Start;
 use super::retry::{self, Verdict, attempt_bound, judge};
 use super::runs::{Fault, Hot, Runs};
 use super::tx::{Effect, Ended, Tx, clamp, failure_text, to_json};
-use crate::port::{ExecutionId, Notice, Ran, TaskReport};
+use crate::port::{ExecutionId, Notice, Pins, Ran, TaskReport};
 use crate::{EngineError, limits};
 
 /// Writes a run and its first event. The same key answers the first run.
@@ -22,10 +22,12 @@ pub(super) fn start(tx: &mut Tx<'_>, runs: &mut Runs, start: &Start) -> Result<E
         return Ok(known);
     }
     let definition = definition_row(tx, start)?;
+    let pins = pins_row(tx, &start.definition.pins)?;
     let Event::Started { now_ms, .. } = &start.event else { unreachable!("a start carries the event of a start") };
     let plan = &start.definition.plan;
-    let mut hot = Hot::new(0, start.id.clone(), start.definition.digest.clone(), Arc::clone(plan));
+    let mut hot = Hot::new(0, start.id.clone(), Arc::clone(plan));
     hot.priority = start.priority;
+    hot.pins = Arc::clone(&start.definition.pins);
     if let Some(parent) = &start.parent {
         hot.parent = Some((parent.run, parent.task.clone()));
         hot.depth = parent.depth;
@@ -34,8 +36,8 @@ pub(super) fn start(tx: &mut Tx<'_>, runs: &mut Runs, start: &Start) -> Result<E
     tx.conn
         .prepare_cached(
             "INSERT INTO run(execution, definition, workflow, behaviour, status, started_at_ms, parent, parent_task,
-                             parent_close, depth, priority)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)",
+                             parent_close, depth, priority, pins)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)",
         )?
         .execute((
             &start.id.0,
@@ -49,6 +51,7 @@ pub(super) fn start(tx: &mut Tx<'_>, runs: &mut Runs, start: &Start) -> Result<E
             close.as_ref().and_then(Value::as_str),
             hot.depth,
             hot.priority.unwrap_or(0),
+            pins,
         ))?;
     hot.row = tx.conn.last_insert_rowid();
     if let Some(idempotency) = &start.idempotency {
@@ -97,6 +100,24 @@ fn definition_row(tx: &Tx<'_>, start: &Start) -> Result<i64, Fault> {
         &start.definition.body,
     ))?;
     Ok(tx.conn.last_insert_rowid())
+}
+
+/// The row of what a run is bound to; most runs share theirs.
+fn pins_row(tx: &Tx<'_>, pins: &Pins) -> Result<Option<i64>, Fault> {
+    if pins.is_empty() {
+        return Ok(None);
+    }
+    let body = to_json(pins)?;
+    let known: Option<i64> = tx
+        .conn
+        .prepare_cached("SELECT id FROM pins WHERE body = ?1")?
+        .query_row([&body], |row| row.get(0))
+        .optional()?;
+    if known.is_some() {
+        return Ok(known);
+    }
+    tx.conn.prepare_cached("INSERT INTO pins(body) VALUES (?1)")?.execute([&body])?;
+    Ok(Some(tx.conn.last_insert_rowid()))
 }
 
 /// Records the end of an attempt, if it is still the task's current one.

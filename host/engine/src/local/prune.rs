@@ -1,15 +1,25 @@
 //! Retention: runs that ended long ago are removed, a bounded number per commit.
 
-use super::runs::Fault;
-use super::tx::{Effect, Tx, clamp};
-use crate::limits;
+use std::sync::Arc;
+use std::time::Duration;
 
-/// Runs that ended before a time, the earliest first, without a child that goes on and would tell them of its end.
-pub(super) const PRUNABLE: &str = "SELECT id FROM run INDEXED BY run_ended
-    WHERE ended_at_ms IS NOT NULL AND ended_at_ms < ?1
+use compozy_interpreter::Status;
+use tokio::sync::oneshot;
+
+use super::queue::Request;
+use super::runs::Fault;
+use super::shared::{Phase, Shared};
+use super::tx::{Effect, Tx, clamp};
+use crate::{EngineError, limits};
+
+/// Runs that ended in one way before a time, the earliest first, with the number of their events; without those that
+/// have a child that goes on and would tell them of its end.
+pub(super) const PRUNABLE: &str = "SELECT id, (SELECT seq FROM snapshot WHERE snapshot.run = run.id)
+    FROM run INDEXED BY run_over
+    WHERE status = ?1 AND ended_at_ms IS NOT NULL AND ended_at_ms < ?2
       AND NOT EXISTS (SELECT 1 FROM run child INDEXED BY run_parent
                       WHERE child.parent = run.id AND child.ended_at_ms IS NULL)
-    ORDER BY ended_at_ms, id LIMIT ?2";
+    ORDER BY ended_at_ms, id LIMIT ?3";
 
 /// What a run is made of, in the order in which it can be removed.
 pub(super) const REMOVALS: [&str; 8] = [
@@ -28,26 +38,138 @@ pub(super) const BLOBS_OF_RUN: &str = "SELECT digest FROM blob_use INDEXED BY bl
 /// Whether any run refers to a blob.
 pub(super) const BLOB_IS_USED: &str = "SELECT 1 FROM blob_use WHERE digest = ?1 LIMIT 1";
 
-/// Removes some runs that ended before a time. Answers how many.
-pub(super) fn prune(tx: &mut Tx<'_>, ended_before_ms: u64) -> Result<usize, Fault> {
+/// The ways in which a run can end.
+const ENDS: [Status; 4] = [Status::Success, Status::Failed, Status::TimedOut, Status::Canceled];
+
+/// How long runs are kept after their end, by how they ended. `None` keeps them until somebody removes them.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Retention {
+    /// Those that ended well.
+    pub success: Option<Duration>,
+    /// Those that failed.
+    pub failed: Option<Duration>,
+    /// Those that took too long.
+    pub timed_out: Option<Duration>,
+    /// Those that were cancelled.
+    pub canceled: Option<Duration>,
+}
+
+impl Retention {
+    /// The same for all.
+    pub fn all(keep: Duration) -> Self {
+        Self { success: Some(keep), failed: Some(keep), timed_out: Some(keep), canceled: Some(keep) }
+    }
+
+    /// What is over at this time.
+    fn over(&self, now_ms: u64) -> Over {
+        let before = |keep: Option<Duration>| {
+            let keep_ms = u64::try_from(keep?.as_millis()).unwrap_or(u64::MAX);
+            now_ms.checked_sub(keep_ms)
+        };
+        Over([before(self.success), before(self.failed), before(self.timed_out), before(self.canceled)])
+    }
+}
+
+/// Before which time runs must have ended to be removed, by the place of their status in [`ENDS`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Over([Option<u64>; 4]);
+
+impl Over {
+    /// However they ended.
+    pub(super) fn all(ended_before_ms: u64) -> Self {
+        Self([Some(ended_before_ms); 4])
+    }
+}
+
+/// What one commit removed.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Pruned {
+    pub(super) runs: usize,
+    /// There is, or may be, more to remove.
+    pub(super) more: bool,
+}
+
+/// Removes some runs.
+pub(super) fn prune(tx: &mut Tx<'_>, over: &Over) -> Result<Pruned, Fault> {
     // Letters that wait may be for any of them.
     if tx.letters > 0 {
-        return Ok(0);
+        return Ok(Pruned { runs: 0, more: true });
     }
-    let runs: Vec<i64> = tx
-        .conn
-        .prepare_cached(PRUNABLE)?
-        .query_map((clamp(ended_before_ms), limits::PRUNE_RUNS_MAX as u64), |row| row.get(0))?
-        .collect::<Result<_, _>>()?;
-    for run in &runs {
-        let mut used = tx.conn.prepare_cached(BLOBS_OF_RUN)?;
-        let digests = used.query_map([run], |row| row.get(0))?.collect::<Result<Vec<String>, _>>()?;
-        if !digests.is_empty() {
-            tx.effects.push(Effect::ForgetBlobs(digests));
-        }
-        for removal in REMOVALS {
-            tx.conn.prepare_cached(removal)?.execute([run])?;
+    let (mut pruned, mut events) = (Pruned::default(), 0);
+    for (status, before_ms) in ENDS.into_iter().zip(over.0) {
+        let Some(before_ms) = before_ms else { continue };
+        let left = limits::PRUNE_RUNS_MAX.saturating_sub(pruned.runs) as u64;
+        let found: Vec<(i64, Option<u64>)> = tx
+            .conn
+            .prepare_cached(PRUNABLE)?
+            // One more than may go says whether there are more.
+            .query_map((status.name(), clamp(before_ms), left + 1), |row| Ok((row.get(0)?, row.get(1)?)))?
+            .collect::<Result<_, _>>()?;
+        for (run, its_events) in found {
+            events += its_events.unwrap_or_default();
+            let full = pruned.runs >= limits::PRUNE_RUNS_MAX || events > limits::PRUNE_EVENTS_MAX;
+            if full && pruned.runs > 0 {
+                pruned.more = true;
+                return Ok(pruned);
+            }
+            let mut used = tx.conn.prepare_cached(BLOBS_OF_RUN)?;
+            let digests = used.query_map([run], |row| row.get(0))?.collect::<Result<Vec<String>, _>>()?;
+            if !digests.is_empty() {
+                tx.effects.push(Effect::ForgetBlobs(digests));
+            }
+            for removal in REMOVALS {
+                tx.conn.prepare_cached(removal)?.execute([run])?;
+            }
+            pruned.runs += 1;
         }
     }
-    Ok(runs.len())
+    Ok(pruned)
+}
+
+/// Asks the writer once.
+async fn ask(shared: &Shared, over: Over) -> Result<Pruned, EngineError> {
+    let (reply, answer) = oneshot::channel();
+    shared.queue.submit(Request::Prune { over, reply })?;
+    answer.await.map_err(|_writer_gone| EngineError::Stopping)?
+}
+
+/// Removes all runs that are over, commit by commit, with a rest between them. Answers how many.
+pub(super) async fn sweep(shared: &Shared, over: Over, pause: Duration) -> Result<u64, EngineError> {
+    // Letters are delivered between two commits; if they cannot be, nobody waits for ever.
+    const IDLE_MAX: u32 = 100;
+    let (mut removed, mut idle) = (0, 0);
+    loop {
+        let Pruned { runs, more } = ask(shared, over).await?;
+        removed += runs as u64;
+        idle = if runs == 0 { idle + 1 } else { 0 };
+        if !more || idle > IDLE_MAX {
+            return Ok(removed);
+        }
+        tokio::time::sleep(if runs == 0 { limits::RETENTION_PAUSE } else { pause }).await;
+    }
+}
+
+/// Enforces retention until the engine stops.
+pub(super) async fn retain(shared: Arc<Shared>, retention: Retention, every: Duration) {
+    if retention == Retention::default() {
+        return;
+    }
+    let mut phase = shared.phase.subscribe();
+    loop {
+        tokio::select! {
+            _ = phase.wait_for(|phase| *phase == Phase::Stopped) => return,
+            () = tokio::time::sleep(every) => {}
+        }
+        if shared.draining() {
+            return;
+        }
+        let over = retention.over(shared.clock.now_ms());
+        match sweep(&shared, over, limits::RETENTION_PAUSE).await {
+            Ok(0) => {}
+            Ok(removed) => tracing::info!(removed, "executions that were kept for long enough were removed"),
+            Err(EngineError::Stopping) => return,
+            // A full queue or a full disk: there is a next time.
+            Err(error) => tracing::debug!(code = error.code(), %error, "retention waits"),
+        }
+    }
 }

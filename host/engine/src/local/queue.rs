@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 
+use super::prune::{Over, Pruned};
 use super::request::Start;
 use super::vault::Claim;
 use crate::port::{Control, ExecutionId, TaskReport};
@@ -15,8 +16,8 @@ use crate::{EngineError, limits};
 pub(super) enum Request {
     /// Start a run.
     Start { start: Box<Start>, reply: oneshot::Sender<Result<ExecutionId, EngineError>> },
-    /// Remove some of the runs that ended before a time.
-    Prune { ended_before_ms: u64, reply: oneshot::Sender<Result<usize, EngineError>> },
+    /// Remove some of the runs that are over.
+    Prune { over: Over, reply: oneshot::Sender<Result<Pruned, EngineError>> },
     /// Forget those of these blobs that no run refers to.
     SweepBlobs { digests: Vec<String> },
     /// Do something to a run.

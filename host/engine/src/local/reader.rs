@@ -1,5 +1,6 @@
 //! Answers to those who ask how things stand: connections of their own that cannot write.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -12,11 +13,12 @@ use tokio::sync::Semaphore;
 
 use super::backup;
 use super::file::JournalFile;
-use super::runs::{Fault, Hot, Plans, load, replay};
+use super::history;
+use super::runs::{Fault, Plans, load};
 use super::tx::{clamp, parse_status};
 use super::vault::Vault;
-use crate::port::{Execution, ExecutionId, ExecutionSummary, Filter, JournalRecord, TaskRecord};
-use crate::{EngineError, limits};
+use crate::port::{Execution, ExecutionId, ExecutionSummary, Filter, JournalPage, JournalRecord, Pins, TaskRecord};
+use crate::{Difference, EngineError, History, limits};
 
 const CONNECTIONS: usize = 2;
 
@@ -32,8 +34,13 @@ pub(super) const LISTS: [&str; 3] = [
      WHERE workflow = ?6 AND id < ?1 AND started_at_ms >= ?3 AND started_at_ms < ?4 AND ?5 IS NULL
      ORDER BY id DESC LIMIT ?2",
 ];
+/// What runs that have not ended are bound to. Reads each of them once; nobody waits for it.
+pub(super) const OPEN_PINS: &str = "SELECT body FROM pins WHERE id IN
+    (SELECT pins FROM run INDEXED BY run_open WHERE ended_at_ms IS NULL)";
 pub(super) const CHILDREN: &str =
     "SELECT parent_task, execution FROM run INDEXED BY run_parent WHERE parent = ?1 ORDER BY parent_task, id";
+pub(super) const EVENTS: &str =
+    "SELECT seq, at_ms, body FROM journal WHERE run = ?1 AND seq > ?2 ORDER BY seq LIMIT ?3";
 pub(super) const TASKS: &str =
     "SELECT key, attempt, ran, started_at_ms, ended_at_ms, state, not_before_ms, last_failure
     FROM task WHERE run = ?1 ORDER BY id";
@@ -144,7 +151,7 @@ impl Readers {
         let id = id.clone();
         self.read(move |conn, _| {
             let row = find(conn, &id)?.ok_or(Fault::Refused(EngineError::ExecutionNotFound { id }))?;
-            read_journal(conn, row)
+            read_journal(conn, row, 0, usize::MAX)
         })
         .await
     }
@@ -179,11 +186,69 @@ impl Readers {
         copied.await.map_err(|e| EngineError::Internal(format!("copying the journal: {e}")))?
     }
 
-    pub(super) async fn verify(self: &Arc<Self>, id: &ExecutionId) -> Result<Option<String>, EngineError> {
-        let (id, vault) = (id.clone(), Arc::clone(&self.vault));
+    /// All that is recorded of a run, with the values that it refers to.
+    pub(super) async fn export(self: &Arc<Self>, id: &ExecutionId) -> Result<History, EngineError> {
+        let mut history = self.history(id).await?;
+        let (found, vault) = (id.clone(), Arc::clone(&self.vault));
+        history.blobs = self
+            .read(move |conn, _| {
+                let row = find(conn, &found)?.ok_or(Fault::Refused(EngineError::ExecutionNotFound { id: found }))?;
+                history::blobs(conn, &vault, row)
+            })
+            .await?;
+        Ok(history)
+    }
+
+    async fn history(self: &Arc<Self>, id: &ExecutionId) -> Result<History, EngineError> {
+        let id = id.clone();
         self.read(move |conn, plans| {
+            let row = find(conn, &id)?.ok_or(Fault::Refused(EngineError::ExecutionNotFound { id: id.clone() }))?;
+            history::read(conn, plans, row, id)
+        })
+        .await
+    }
+
+    pub(super) async fn verify(self: &Arc<Self>, id: &ExecutionId) -> Result<Option<Difference>, EngineError> {
+        let history = self.history(id).await?;
+        let vault = Arc::clone(&self.vault);
+        let verified = self.runtime.spawn_blocking(move || history.verify_with(vault.as_ref()));
+        let verified = verified.await.map_err(|e| EngineError::Internal(format!("verifying an execution: {e}")))?;
+        verified.map_err(|error| EngineError::ExecutionUnreadable { reason: format!("run {id}: {error}") })
+    }
+
+    /// Events after one of them, and whether that is all there will be.
+    pub(super) async fn journal_after(
+        self: &Arc<Self>,
+        id: &ExecutionId,
+        after: u64,
+        limit: usize,
+    ) -> Result<JournalPage, EngineError> {
+        let id = id.clone();
+        self.read(move |conn, _| {
             let row = find(conn, &id)?.ok_or(Fault::Refused(EngineError::ExecutionNotFound { id }))?;
-            compare_with_replay(conn, plans, vault.as_ref(), row)
+            let mut records = read_journal(conn, row, after, limit.saturating_add(1))?;
+            let more = records.len() > limit;
+            records.truncate(limit);
+            let ended: bool = conn
+                .prepare_cached("SELECT ended_at_ms IS NOT NULL FROM run WHERE id = ?1")?
+                .query_row([row], |row| row.get(0))?;
+            Ok(JournalPage { records, ended: ended && !more })
+        })
+        .await
+    }
+
+    /// The plugins that open runs are bound to.
+    pub(super) async fn pins(self: &Arc<Self>) -> Result<BTreeSet<(String, String)>, EngineError> {
+        self.read(|conn, _| {
+            let mut statement = conn.prepare_cached(OPEN_PINS)?;
+            let mut rows = statement.query([])?;
+            let mut pins = BTreeSet::new();
+            while let Some(row) = rows.next()? {
+                let body = row.get_ref(0)?.as_str().map_err(|e| Fault::Run(e.to_string()))?;
+                let body: Pins = serde_json::from_str(body).map_err(|e| Fault::Run(format!("pins: {e}")))?;
+                pins.extend(body);
+            }
+            Ok(pins)
         })
         .await
     }
@@ -210,12 +275,13 @@ fn read_execution(
     id: ExecutionId,
 ) -> Result<Option<Execution>, Fault> {
     let Some(row) = find(conn, &id)? else { return Ok(None) };
-    let (workflow, definition, ended): (String, String, bool) = conn
+    let (workflow, definition, ended, pins): (String, String, bool, Option<i64>) = conn
         .prepare_cached(
-            "SELECT r.workflow, d.digest, r.ended_at_ms IS NOT NULL
+            "SELECT r.workflow, d.digest, r.ended_at_ms IS NOT NULL, r.pins
              FROM run r JOIN definition d ON d.id = r.definition WHERE r.id = ?1",
         )?
-        .query_row([row], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?;
+        .query_row([row], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?)))?;
+    let pins = Pins::clone(plans.pins(conn, pins)?.as_ref());
     let (state, events) = if ended {
         read_ended(conn, row)?
     } else {
@@ -223,12 +289,17 @@ fn read_execution(
         (hot.state, hot.seq)
     };
     let attempts = read_tasks(conn, row)?;
+    let parent = read_parent(conn, row)?;
+    let children = read_children(conn, row)?;
+    Ok(Some(Execution { id, workflow, definition, pins, state, attempts, events, parent, children }))
+}
+
+pub(super) fn read_parent(conn: &Connection, run: i64) -> Result<Option<ExecutionId>, Fault> {
     let parent: Option<String> = conn
         .prepare_cached("SELECT p.execution FROM run r JOIN run p ON p.id = r.parent WHERE r.id = ?1")?
-        .query_row([row], |row| row.get(0))
+        .query_row([run], |row| row.get(0))
         .optional()?;
-    let children = read_children(conn, row)?;
-    Ok(Some(Execution { id, workflow, definition, state, attempts, events, parent: parent.map(ExecutionId), children }))
+    Ok(parent.map(ExecutionId))
 }
 
 /// An ended run is read as it ended, without the interpreter.
@@ -240,7 +311,7 @@ fn read_ended(conn: &Connection, row: i64) -> Result<(RunState, u64), Fault> {
     Ok((state, events))
 }
 
-fn read_tasks(conn: &Connection, run: i64) -> Result<IndexMap<String, TaskRecord>, Fault> {
+pub(super) fn read_tasks(conn: &Connection, run: i64) -> Result<IndexMap<String, TaskRecord>, Fault> {
     let mut statement = conn.prepare_cached(TASKS)?;
     let mut rows = statement.query([run])?;
     let mut tasks = IndexMap::new();
@@ -260,15 +331,15 @@ fn read_tasks(conn: &Connection, run: i64) -> Result<IndexMap<String, TaskRecord
     Ok(tasks)
 }
 
-fn read_children(conn: &Connection, run: i64) -> Result<IndexMap<String, ExecutionId>, Fault> {
+pub(super) fn read_children(conn: &Connection, run: i64) -> Result<IndexMap<String, ExecutionId>, Fault> {
     let mut statement = conn.prepare_cached(CHILDREN)?;
     let rows = statement.query_map([run], |row| Ok((row.get(0)?, ExecutionId(row.get(1)?))))?;
     Ok(rows.collect::<Result<_, _>>()?)
 }
 
-fn read_journal(conn: &Connection, run: i64) -> Result<Vec<JournalRecord>, Fault> {
-    let mut statement = conn.prepare_cached("SELECT seq, at_ms, body FROM journal WHERE run = ?1 ORDER BY seq")?;
-    let mut rows = statement.query([run])?;
+pub(super) fn read_journal(conn: &Connection, run: i64, after: u64, limit: usize) -> Result<Vec<JournalRecord>, Fault> {
+    let mut statement = conn.prepare_cached(EVENTS)?;
+    let mut rows = statement.query((run, clamp(after), i64::try_from(limit).unwrap_or(i64::MAX)))?;
     let mut records = Vec::new();
     while let Some(row) = rows.next()? {
         let body = row.get_ref(2)?.as_str().map_err(|e| Fault::Run(e.to_string()))?;
@@ -304,27 +375,4 @@ fn read_list(conn: &Connection, filter: &Filter, limit: usize, before: i64) -> R
         });
     }
     Ok(list)
-}
-
-/// Takes a run through all its events from the first and compares with what the engine knows. Says what differs.
-fn compare_with_replay(
-    conn: &Connection,
-    plans: &mut Plans,
-    blobs: &dyn Blobs,
-    row: i64,
-) -> Result<Option<String>, Fault> {
-    let known = load(conn, plans, blobs, row)?;
-    let mut fresh = Hot::new(row, known.id.clone(), known.digest.clone(), Arc::clone(&known.plan));
-    replay(conn, &mut fresh, blobs)?;
-    if fresh.seq != known.seq {
-        return Ok(Some(format!("the journal has {} events, the run knows {}", fresh.seq, known.seq)));
-    }
-    if fresh.state == known.state {
-        return Ok(None);
-    }
-    let differs = fresh.state.tasks.iter().find(|(key, task)| known.state.tasks.get(*key) != Some(task));
-    Ok(Some(match differs {
-        Some((key, _)) => format!("task `{key}` differs after {} events", fresh.seq),
-        None => format!("the run's own state differs after {} events", fresh.seq),
-    }))
 }

@@ -16,7 +16,7 @@ use uuid::Uuid;
 use super::runs::Fault;
 use super::vault::{Claim, Vault, WholeError};
 use crate::clock::Clock;
-use crate::port::{Control, ExecutionId, StartRequest};
+use crate::port::{Control, ExecutionId, Pins, StartRequest, TaskExecutor};
 use crate::{EngineError, limits};
 
 /// A plan as the journal keeps it.
@@ -25,6 +25,8 @@ pub(super) struct Definition {
     pub(super) digest: String,
     pub(super) body: String,
     pub(super) plan: Arc<Plan>,
+    /// The plugins that its runs are bound to.
+    pub(super) pins: Arc<Pins>,
 }
 
 /// A checked request to start a run.
@@ -66,12 +68,14 @@ type Known = HashMap<usize, (Weak<Plan>, Arc<Definition>)>;
 pub(super) struct Definitions {
     by_address: Mutex<Known>,
     clock: Arc<dyn Clock>,
+    /// Knows the plugins.
+    executor: Option<Arc<dyn TaskExecutor>>,
 }
 
 impl Definitions {
-    /// The clock names the runs.
-    pub(super) fn new(clock: Arc<dyn Clock>) -> Self {
-        Self { by_address: Mutex::default(), clock }
+    /// The clock names the runs, and the executor knows the plugins.
+    pub(super) fn new(clock: Arc<dyn Clock>, executor: Option<Arc<dyn TaskExecutor>>) -> Self {
+        Self { by_address: Mutex::default(), clock, executor }
     }
 
     fn of(&self, plan: &Arc<Plan>) -> Result<Arc<Definition>, EngineError> {
@@ -93,7 +97,9 @@ impl Definitions {
         }
         let digest = hex::encode(Sha256::digest(body.as_bytes()));
         // A copy, not the caller's `Arc`: the entry must not keep itself alive.
-        let definition = Arc::new(Definition { digest, body, plan: Arc::new(plan.as_ref().clone()) });
+        let pins = self.executor.as_ref().map(|executor| executor.pins(plan)).unwrap_or_default();
+        let definition =
+            Arc::new(Definition { digest, body, plan: Arc::new(plan.as_ref().clone()), pins: Arc::new(pins) });
         if known.len() >= limits::CACHED_DEFINITIONS_MAX {
             known.retain(|_, (weak, _)| weak.strong_count() > 0);
         }

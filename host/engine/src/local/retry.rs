@@ -158,7 +158,7 @@ mod tests {
 
     fn call() -> Call {
         let tool = Tool { id: "t".into(), plugin: "t".into(), action: None, config: Value::Null };
-        Call { tool, input: Value::Null, policy: policy(), seed: 1 }
+        Call { tool, input: Value::Null, policy: policy(), seed: 1, pin: None }
     }
 
     fn judged(failed: u32, now_ms: u64, failure: Failure) -> Verdict {
@@ -179,6 +179,21 @@ mod tests {
         assert_eq!(wait(judged(1, 0, down())), 150);
         assert_eq!(judged(2, 0, down()), Verdict::Failed(down()));
         assert_eq!(wait(judged(0, 0, Failure { retry_after_ms: Some(5_000), ..down() })), 5_000);
+    }
+
+    #[test]
+    fn chance_comes_from_the_seed_and_from_nothing_else() {
+        let waits = |task: &str| -> Vec<u64> {
+            let one = |seed| {
+                let call = Call { seed, ..call() };
+                wait(judge(task, &call, 0, None, 0, Err(Failure::transient("DOWN", "is down"))))
+            };
+            (0..100).map(one).collect()
+        };
+        assert_eq!(waits("t"), waits("t"), "the same seed, the same wait");
+        assert_ne!(waits("t"), waits("u"), "tasks of one run do not wait alike");
+        let different: std::collections::BTreeSet<u64> = waits("t").into_iter().collect();
+        assert!(different.len() > 10, "a hundred runs do not come back at once: {different:?}");
     }
 
     #[test]

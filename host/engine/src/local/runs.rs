@@ -11,7 +11,7 @@ use rusqlite::{Connection, OptionalExtension as _};
 use super::cache::Cache;
 use super::vault::Vault;
 use crate::limits;
-use crate::port::ExecutionId;
+use crate::port::{ExecutionId, Pins};
 
 /// The events of a run after one of them.
 pub(super) const TAIL: &str = "SELECT seq, body FROM journal WHERE run = ?1 AND seq > ?2 ORDER BY seq";
@@ -47,8 +47,9 @@ impl From<rusqlite::Error> for Fault {
 pub(super) struct Hot {
     pub(super) row: i64,
     pub(super) id: ExecutionId,
-    pub(super) digest: String,
     pub(super) plan: Arc<Plan>,
+    /// The plugins that it is bound to.
+    pub(super) pins: Arc<Pins>,
     pub(super) state: RunState,
     /// Events in the journal.
     pub(super) seq: u64,
@@ -69,12 +70,12 @@ pub(super) struct Hot {
 }
 
 impl Hot {
-    pub(super) fn new(row: i64, id: ExecutionId, digest: String, plan: Arc<Plan>) -> Self {
+    pub(super) fn new(row: i64, id: ExecutionId, plan: Arc<Plan>) -> Self {
         Self {
             row,
             id,
-            digest,
             plan,
+            pins: Arc::default(),
             state: RunState::new(),
             seq: 0,
             bytes: 0,
@@ -109,16 +110,34 @@ impl Hot {
     }
 }
 
-/// Plans by the row of their definition.
-pub(super) struct Plans(Cache<i64, (String, Arc<Plan>)>);
+/// Plans by the row of their definition, and pins by theirs.
+pub(super) struct Plans {
+    plans: Cache<i64, Arc<Plan>>,
+    pins: Cache<i64, Arc<Pins>>,
+}
 
 impl Plans {
     pub(super) fn new() -> Self {
-        Self(Cache::new(limits::CACHED_DEFINITIONS_MAX, u64::MAX))
+        let cached = limits::CACHED_DEFINITIONS_MAX;
+        Self { plans: Cache::new(cached, u64::MAX), pins: Cache::new(cached, u64::MAX) }
     }
 
-    fn get(&mut self, conn: &Connection, row: i64) -> Result<(String, Arc<Plan>), Fault> {
-        if let Some(known) = self.0.get(row) {
+    pub(super) fn pins(&mut self, conn: &Connection, row: Option<i64>) -> Result<Arc<Pins>, Fault> {
+        let Some(row) = row else { return Ok(Arc::default()) };
+        if let Some(known) = self.pins.get(row) {
+            return Ok(known);
+        }
+        let body: String =
+            conn.prepare_cached("SELECT body FROM pins WHERE id = ?1")?.query_row([row], |row| row.get(0))?;
+        let pins: Pins = serde_json::from_str(&body)
+            .map_err(|e| Fault::Run(format!("the plugins that the run is bound to cannot be read: {e}")))?;
+        let pins = Arc::new(pins);
+        self.pins.put(row, Arc::clone(&pins), 1);
+        Ok(pins)
+    }
+
+    fn get(&mut self, conn: &Connection, row: i64) -> Result<Arc<Plan>, Fault> {
+        if let Some(known) = self.plans.get(row) {
             return Ok(known);
         }
         let (digest, body): (String, String) = conn
@@ -132,9 +151,9 @@ impl Plans {
                 plan.format
             )));
         }
-        let known = (digest, Arc::new(plan));
-        self.0.put(row, known.clone(), 1);
-        Ok(known)
+        let plan = Arc::new(plan);
+        self.plans.put(row, Arc::clone(&plan), 1);
+        Ok(plan)
     }
 }
 
@@ -173,12 +192,12 @@ impl Runs {
     }
 }
 
-/// Reads a run: its snapshot, and every event after it through the interpreter.
+/// Reads a run.
 pub(super) fn load(conn: &Connection, plans: &mut Plans, blobs: &dyn Blobs, row: i64) -> Result<Hot, Fault> {
-    type Row = (String, i64, u32, Option<i64>, Option<String>, u32, u8);
-    let (execution, definition, behaviour, parent, parent_task, depth, priority): Row = conn
+    type Row = (String, i64, u32, Option<i64>, Option<String>, u32, u8, Option<i64>);
+    let (execution, definition, behaviour, parent, parent_task, depth, priority, pins): Row = conn
         .prepare_cached(
-            "SELECT execution, definition, behaviour, parent, parent_task, depth, priority FROM run WHERE id = ?1",
+            "SELECT execution, definition, behaviour, parent, parent_task, depth, priority, pins FROM run WHERE id = ?1",
         )?
         .query_row([row], |row| row.try_into())?;
     if !behaviour_supported(behaviour) {
@@ -186,14 +205,22 @@ pub(super) fn load(conn: &Connection, plans: &mut Plans, blobs: &dyn Blobs, row:
             "run {execution} began with behaviour {behaviour}, this version has {BEHAVIOUR_VERSION}"
         )));
     }
-    let (digest, plan) = plans.get(conn, definition)?;
-    let mut hot = Hot::new(row, ExecutionId(execution), digest, plan);
+    let plan = plans.get(conn, definition)?;
+    let mut hot = Hot::new(row, ExecutionId(execution), plan);
     hot.parent = parent.zip(parent_task.map(TaskKey));
     hot.depth = depth;
     hot.priority = (priority > 0).then_some(priority);
+    hot.pins = plans.pins(conn, pins)?;
+    read_state(conn, &mut hot, blobs)?;
+    Ok(hot)
+}
+
+/// Reads how a run stands: its snapshot, and every event after it through the interpreter.
+pub(super) fn read_state(conn: &Connection, hot: &mut Hot, blobs: &dyn Blobs) -> Result<(), Fault> {
+    (hot.state, hot.seq, hot.bytes) = (RunState::new(), 0, 0);
     let snapshot: Option<(u64, u64, String)> = conn
         .prepare_cached("SELECT seq, bytes, state FROM snapshot WHERE run = ?1")?
-        .query_row([row], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))
+        .query_row([hot.row], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))
         .optional()?;
     if let Some((seq, bytes, state)) = snapshot {
         hot.state = serde_json::from_str(&state)
@@ -201,13 +228,13 @@ pub(super) fn load(conn: &Connection, plans: &mut Plans, blobs: &dyn Blobs, row:
         (hot.seq, hot.bytes) = (seq, bytes);
         (hot.snapshot_seq, hot.snapshot_bytes, hot.snapshot_size) = (seq, bytes, state.len() as u64);
     }
-    replay(conn, &mut hot, blobs)?;
+    replay(conn, hot, blobs)?;
     hot.find_open();
-    Ok(hot)
+    Ok(())
 }
 
 /// Takes a run through the events that follow what it knows.
-pub(super) fn replay(conn: &Connection, hot: &mut Hot, blobs: &dyn Blobs) -> Result<(), Fault> {
+fn replay(conn: &Connection, hot: &mut Hot, blobs: &dyn Blobs) -> Result<(), Fault> {
     let mut tail = conn.prepare_cached(TAIL)?;
     let mut rows = tail.query((hot.row, hot.seq))?;
     while let Some(row) = rows.next()? {

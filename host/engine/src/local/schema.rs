@@ -1,7 +1,7 @@
 //! The format of the journal file, one step per version. Steps are only added, never changed.
 
 /// `MIGRATIONS[n]` brings format n to format n + 1.
-pub(super) const MIGRATIONS: [&str; 4] = [FORMAT_1, FORMAT_2, FORMAT_3, FORMAT_4];
+pub(super) const MIGRATIONS: [&str; 5] = [FORMAT_1, FORMAT_2, FORMAT_3, FORMAT_4, FORMAT_5];
 
 /// - `journal` is the truth: every event of every run, numbered without gaps. All else of a run can be computed from
 ///   it and its definition.
@@ -137,4 +137,17 @@ CREATE TABLE blob_use(
   PRIMARY KEY (digest, run)
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX blob_use_run ON blob_use(run);
+";
+
+/// - `pins` holds what runs are bound to beside their definition: the plugins that they may call, each with its digest.
+/// - `run_over` takes the place of `run_ended`: how long a run is kept depends on how it ended.
+const FORMAT_5: &str = "
+CREATE TABLE pins(
+  id   INTEGER PRIMARY KEY,
+  body TEXT NOT NULL UNIQUE
+) STRICT;
+ALTER TABLE run ADD COLUMN pins INTEGER REFERENCES pins(id);
+
+DROP INDEX run_ended;
+CREATE INDEX run_over ON run(status, ended_at_ms, id) WHERE ended_at_ms IS NOT NULL;
 ";

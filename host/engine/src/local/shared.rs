@@ -1,7 +1,7 @@
 //! What callers, attempts and the writer share.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use serde::Serialize;
@@ -77,6 +77,39 @@ pub(super) struct Shared {
     /// Why nothing can be written, while that is so.
     trouble: Mutex<Option<String>>,
     waiters: Mutex<HashMap<ExecutionId, Waiters>>,
+    followers: Followers,
+}
+
+/// Those who follow single executions.
+#[derive(Default)]
+struct Followers {
+    by_execution: Mutex<HashMap<ExecutionId, broadcast::Sender<Notice>>>,
+    /// How many executions are followed, so that nobody takes the lock for nothing.
+    count: AtomicUsize,
+}
+
+impl Followers {
+    fn follow(&self, id: &ExecutionId) -> broadcast::Receiver<Notice> {
+        let mut all = self.by_execution.lock().unwrap_or_else(PoisonError::into_inner);
+        all.retain(|_, sender| sender.receiver_count() > 0);
+        let sender = all.entry(id.clone()).or_insert_with(|| broadcast::channel(limits::FOLLOW_NOTICES_MAX).0);
+        let receiver = sender.subscribe();
+        self.count.store(all.len(), Ordering::Release);
+        receiver
+    }
+
+    fn tell(&self, notice: &Notice) {
+        if self.count.load(Ordering::Acquire) == 0 {
+            return;
+        }
+        let mut all = self.by_execution.lock().unwrap_or_else(PoisonError::into_inner);
+        let id = notice.execution();
+        if all.get(id).is_some_and(|sender| sender.send(notice.clone()).is_err()) {
+            // The last follower has gone.
+            all.remove(id);
+            self.count.store(all.len(), Ordering::Release);
+        }
+    }
 }
 
 impl Shared {
@@ -100,7 +133,25 @@ impl Shared {
             live: watch::channel(0).0,
             trouble: Mutex::new(None),
             waiters: Mutex::default(),
+            followers: Followers::default(),
         }
+    }
+
+    /// Whether anybody wants to know what happens.
+    pub(super) fn watched(&self) -> bool {
+        self.notices.receiver_count() > 0 || self.followers.count.load(Ordering::Acquire) > 0
+    }
+
+    /// Tells everybody who watches.
+    pub(super) fn tell(&self, notice: Notice) {
+        self.followers.tell(&notice);
+        // Nobody may be watching any more.
+        drop(self.notices.send(notice));
+    }
+
+    /// What happens to one execution from now on.
+    pub(super) fn follow(&self, id: &ExecutionId) -> broadcast::Receiver<Notice> {
+        self.followers.follow(id)
     }
 
     pub(super) fn draining(&self) -> bool {

@@ -78,7 +78,7 @@ impl Bench {
 
     fn start(&mut self, plan: &Arc<Plan>) -> Launch {
         let request = StartRequest { plan: Arc::clone(plan), input: json!({}), idempotency_key: None, priority: None };
-        let definitions = Definitions::new(Arc::new(crate::SystemClock));
+        let definitions = Definitions::new(Arc::new(crate::SystemClock), None);
         let start = take_in(&definitions, request, 1_000, &self.vault).unwrap();
         let (result, effects) = self.work(1, |tx, runs| ops::start(tx, runs, &start));
         result.unwrap();
@@ -161,6 +161,14 @@ fn hot_queries_use_an_index_and_sort_nothing() {
         reader::LISTS[2],
         reader::CHILDREN,
         prune::PRUNABLE,
+        reader::EVENTS,
+        "SELECT id FROM pins WHERE body = ?1",
+        "DELETE FROM idempotency WHERE run = ?1",
+        "DELETE FROM task WHERE run = ?1",
+        "DELETE FROM journal WHERE run = ?1",
+        "DELETE FROM blob_use WHERE run = ?1",
+        prune::BLOBS_OF_RUN,
+        prune::BLOB_IS_USED,
         OPEN_CHILD,
         OPEN_CHILDREN,
         ops::DUE,
@@ -225,7 +233,7 @@ fn a_run_is_the_same_from_memory_from_snapshot_and_tail_and_from_its_first_event
 
 #[test]
 fn a_snapshot_comes_after_events_or_bytes_and_not_too_often_for_a_large_state() {
-    let mut hot = Hot::new(1, crate::port::ExecutionId("x".into()), String::new(), plan(1));
+    let mut hot = Hot::new(1, crate::port::ExecutionId("x".into()), plan(1));
     hot.seq = limits::SNAPSHOT_EVENTS - 1;
     assert!(!hot.snapshot_due());
     hot.seq += 1;

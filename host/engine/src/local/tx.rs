@@ -14,7 +14,7 @@ use super::lanes::{Lane, Lanes};
 use super::outside::{Letter, waits_until};
 use super::request::json_bytes;
 use super::retry::{self, attempt_bound};
-use super::runs::{Fault, Hot};
+use super::runs::{Fault, Hot, read_state};
 use super::vault::{Claim, Vault, unavailable};
 use crate::limits;
 use crate::port::{ExecutionId, Notice, Ran};
@@ -143,6 +143,8 @@ impl Tx<'_> {
             let (before, known) = (hot.state.status, hot.state.tasks.len());
             let commands = self.advance(hot, &mut event)?;
             self.append(hot, &event)?;
+            let (id, seq) = (&hot.id, hot.seq);
+            self.notice(|| Notice::Recorded { id: id.clone(), seq });
             self.note_ended_tasks(hot, known, ended.take().as_ref());
             if rewinds {
                 // Containers opened again.
@@ -176,16 +178,20 @@ impl Tx<'_> {
 
     /// Takes a run through an event. One that needs a value which is lost ends instead, and the event becomes that end.
     fn advance(&self, hot: &mut Hot, event: &mut Event) -> Result<Vec<Command>, Fault> {
-        let before = hot.state.has_blobs.then(|| hot.state.clone());
         match advance(&hot.plan, &mut hot.state, event, self.vault.as_ref()) {
             Ok(commands) => Ok(commands),
             Err(error @ BlobError::Unavailable { .. }) => Err(error.into()),
             Err(error @ BlobError::Lost { .. }) => {
-                // What the event itself brought was put away a moment ago: that it is lost is the disk's fault.
-                hot.state = before.ok_or_else(|| Fault::Blob(error.clone()))?;
+                // The state is void. Where the journal cannot tell it either, the void one must do: it ends all the same.
+                let (void, seq, bytes) = (hot.state.clone(), hot.seq, hot.bytes);
+                if read_state(self.conn, hot, self.vault.as_ref()).is_err() {
+                    (hot.state, hot.seq, hot.bytes) = (void, seq, bytes);
+                }
                 let now_ms = self.event_time(hot);
                 *event = Event::Terminated { now_ms, failure: Failure::permanent("BLOB_LOST", error.to_string()) };
-                Ok(advance(&hot.plan, &mut hot.state, event, self.vault.as_ref())?)
+                let commands = advance(&hot.plan, &mut hot.state, event, self.vault.as_ref())?;
+                // A run that has not begun does not begin.
+                if commands.is_empty() { Err(error.into()) } else { Ok(commands) }
             }
         }
     }
@@ -204,7 +210,8 @@ impl Tx<'_> {
     fn obey(&mut self, hot: &mut Hot, command: Command, events: &mut VecDeque<Event>) -> Result<(), Fault> {
         match command {
             Command::ScheduleTask { task, tool, input, policy, dispatch } => {
-                let call = Call { tool, input, policy, seed: hot.state.seed };
+                let pin = hot.pins.get(&tool.plugin).cloned();
+                let call = Call { tool, input, policy, seed: hot.state.seed, pin };
                 let priority = dispatch.priority.or(hot.priority).or(hot.plan.priority).unwrap_or(PRIORITY_DEFAULT);
                 let lane = Lane::new(&hot.plan.workflow, priority, dispatch.slots);
                 events.extend(self.schedule(hot, task, call, lane)?);

@@ -9,9 +9,9 @@ use super::BLOBS_FOLDER;
 use super::file::JournalFile;
 use super::reader::Readers;
 use super::vault::Vault;
-use crate::EngineError;
 use crate::blob_store::FileBlobs;
 use crate::port::{Execution, ExecutionId, ExecutionSummary, Filter, JournalRecord};
+use crate::{Difference, EngineError, History};
 
 /// Reads a journal, whether an engine works on it, has stopped, or was killed. It takes no lock and changes no record.
 pub struct JournalView {
@@ -57,7 +57,12 @@ impl JournalView {
     }
 
     /// See [`crate::port::Engine::verify`].
-    pub async fn verify(&self, id: &ExecutionId) -> Result<Option<String>, EngineError> {
+    pub async fn verify(&self, id: &ExecutionId) -> Result<Option<Difference>, EngineError> {
         self.readers.verify(id).await
+    }
+
+    /// See [`crate::port::Engine::export`].
+    pub async fn export(&self, id: &ExecutionId) -> Result<History, EngineError> {
+        self.readers.export(id).await
     }
 }

@@ -17,6 +17,7 @@ use super::deliver::Postman;
 use super::file::JournalFile;
 use super::lanes::{Lane, Lanes};
 use super::lock::OwnerLock;
+use super::prune::Pruned;
 use super::queue::{AttemptEnd, Drained, Report, Request};
 use super::request::Definitions;
 use super::retry;
@@ -86,7 +87,7 @@ pub(super) struct Writer {
 /// What a caller is told after the commit.
 enum Answer {
     Started(oneshot::Sender<Result<ExecutionId, EngineError>>, Result<ExecutionId, EngineError>),
-    Pruned(oneshot::Sender<Result<usize, EngineError>>, Result<usize, EngineError>),
+    Pruned(oneshot::Sender<Result<Pruned, EngineError>>, Result<Pruned, EngineError>),
     Controlled(oneshot::Sender<Result<(), EngineError>>, Result<(), EngineError>),
     /// Nobody waits.
     Nobody,
@@ -279,7 +280,7 @@ impl Writer {
             free: capacity.saturating_sub(running.len()),
             lanes,
             draining: shared.draining(),
-            watched: shared.notices.receiver_count() > 0,
+            watched: shared.watched(),
             first_timer: None,
             letters: *letters,
         };
@@ -343,8 +344,7 @@ impl Writer {
                 self.shared.draining.store(true, std::sync::atomic::Ordering::Release);
                 self.shared.set_trouble(Some("the runtime that runs the tasks has ended".to_owned()));
             }
-            // Nobody may be watching any more.
-            Effect::Notice(notice) => drop(self.shared.notices.send(notice)),
+            Effect::Notice(notice) => self.shared.tell(notice),
         }
     }
 
@@ -497,9 +497,9 @@ impl Batch<'_, '_> {
                 };
                 (Answer::Started(reply, answer), outcome)
             }
-            Request::Prune { ended_before_ms, reply } => {
+            Request::Prune { over, reply } => {
                 let (answer, outcome) = if alive {
-                    split(self.one(|tx, _| prune::prune(tx, ended_before_ms)))
+                    split(self.one(|tx, _| prune::prune(tx, &over)))
                 } else {
                     (Err(EngineError::Stopping), Ok(()))
                 };

@@ -8,6 +8,7 @@ mod control;
 mod crash;
 mod dispatch;
 mod flow;
+mod history;
 mod load;
 mod retention;
 mod retry;

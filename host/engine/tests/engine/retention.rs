@@ -3,8 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use compozy_engine::local::Retention;
 use compozy_engine::port::{Control, Engine as _};
-use compozy_interpreter::{Signal, Status};
+use compozy_interpreter::{Failure, Signal, Status};
 use serde_json::json;
 
 use crate::common::*;
@@ -40,6 +41,50 @@ async fn runs_that_ended_before_a_time_are_removed_with_all_that_was_theirs() {
         let count: i64 = sqlite(dir.path()).query_row(&orphans, [], |row| row.get(0)).unwrap();
         assert_eq!(count, 0, "{table}");
     }
+}
+
+#[tokio::test]
+async fn what_was_kept_for_long_enough_goes_by_itself_by_how_it_ended() {
+    let dir = tempfile::tempdir().unwrap();
+    let clock = HandClock::new();
+    let held = Arc::clone(&clock);
+    let script = Script::now(|call| match call.input["fail"] == true {
+        true => Err(Failure::permanent("BROKEN", "as asked")),
+        false => Ok(json!(1)),
+    });
+    let opened = open_with(dir.path(), &script, |options| {
+        options.clock = held;
+        options.retention = Retention {
+            success: Some(Duration::from_secs(10)),
+            failed: Some(Duration::from_secs(60)),
+            ..Retention::default()
+        };
+        options.retention_every = Duration::from_millis(5);
+    });
+    let engine = opened.unwrap();
+    let task = |fail: bool| plan(&format!("tasks: [{{id: t, tool: tool, with: {{fail: {fail}}}}}]"));
+    let (good, bad) = (task(false), task(true));
+    for _ in 0..150 {
+        assert_eq!(run(&engine, request(&good)).await.state.status, Status::Success);
+    }
+    run(&engine, request(&bad)).await;
+    let waits = workflows(&[("waits", "tasks: [{id: w, type: wait, wait_for: go}]")]);
+    let canceled = engine.start(request(&waits["waits"])).await.unwrap();
+    engine.cancel(&canceled, String::new()).await.unwrap();
+    let open = engine.start(request(&waits["waits"])).await.unwrap();
+    let file = sqlite(dir.path());
+    let count = || file.query_row("SELECT COUNT(*) FROM run", [], |row| row.get::<_, i64>(0)).unwrap();
+    clock.set(9_999);
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    assert_eq!(count(), 153, "nothing goes early");
+    clock.set(10_001);
+    until("those that ended well went", || count() == 3).await;
+    clock.set(60_001);
+    until("the failed one went", || count() == 2).await;
+    clock.set(1_000_000_000);
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    let left: Vec<_> = engine.list(10, None).await.unwrap().into_iter().map(|line| line.id).collect();
+    assert_eq!(left, [open, canceled], "others are kept: for ever, or because they have not ended");
 }
 
 #[tokio::test]

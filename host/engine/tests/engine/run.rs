@@ -285,5 +285,7 @@ async fn verify_notices_a_state_that_its_journal_does_not_lead_to() {
         sqlite(dir.path()).execute(r#"UPDATE snapshot SET state = replace(state, '"t0"', '"tX"')"#, []).unwrap();
     assert_eq!(forged, 1);
     let engine = open(dir.path(), &script);
-    assert_eq!(engine.verify(&id).await.unwrap().unwrap(), "task `t0` differs after 3 events");
+    let difference = engine.verify(&id).await.unwrap().unwrap();
+    assert_eq!((difference.seq, difference.kind.as_str()), (2, "task_completed"), "{difference}");
+    assert_eq!((difference.what.as_str(), &difference.expected), ("task t0", &json!(null)));
 }

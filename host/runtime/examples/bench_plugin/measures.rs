@@ -195,6 +195,8 @@ async fn task_call(runtime: &Runtime, wasm: &[u8], print: Print<'_>) -> Result<(
     };
     let ours = async || {
         let request = TaskRequest {
+            digest: None,
+            supervisor: None,
             plugin: "echo".to_owned(),
             action: Some(request.action.clone()),
             input: request.input.clone(),

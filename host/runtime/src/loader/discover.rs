@@ -15,8 +15,10 @@ const MANIFEST_FILE: &str = "plugin.toml";
 const FOLDERS_MAX: usize = 1_000;
 
 /// A plugin whose manifest can be read and whose component is in memory.
-pub(super) struct Candidate {
+pub(crate) struct Candidate {
     pub(super) manifest: Manifest,
+    /// The manifest as it is written.
+    pub(super) text: Cow<'static, str>,
     pub(super) wasm: Cow<'static, [u8]>,
     pub(super) source: Source,
     pub(super) replaces_builtin: bool,
@@ -36,6 +38,13 @@ fn builtin_place(name: &str) -> String {
     format!("the built-in plugin `{name}`")
 }
 
+/// A build that was kept in `place`. The error is one sentence.
+pub(crate) fn candidate(text: String, wasm: Vec<u8>, place: PathBuf) -> Result<Candidate, String> {
+    let manifest = manifest::parse(&text).map_err(|problems| invalid(place.display(), &problems).message)?;
+    let (text, wasm) = (Cow::Owned(text), Cow::Owned(wasm));
+    Ok(Candidate { manifest, text, wasm, source: Source::Folder(place), replaces_builtin: false })
+}
+
 /// All candidates, by name.
 pub(super) fn candidates(options: &RuntimeOptions, errors: &mut Vec<LoadError>) -> Vec<Candidate> {
     let mut found: BTreeMap<String, Candidate> = BTreeMap::new();
@@ -44,14 +53,15 @@ pub(super) fn candidates(options: &RuntimeOptions, errors: &mut Vec<LoadError>) 
             Ok(manifest) => {
                 let name = manifest.name.clone();
                 let wasm = builtin.component.clone();
-                let candidate = Candidate { manifest, wasm, source: Source::Builtin, replaces_builtin: false };
+                let (text, source) = (builtin.manifest.clone(), Source::Builtin);
+                let candidate = Candidate { manifest, text, wasm, source, replaces_builtin: false };
                 found.insert(name, candidate);
             }
             Err(problems) => errors.push(invalid("a built-in plugin", &problems)),
         }
     }
     for folder in folders(&options.plugin_dirs, errors) {
-        let Some((manifest, wasm)) = read(&folder, errors) else { continue };
+        let Some((manifest, text, wasm)) = read(&folder, errors) else { continue };
         let name = manifest.name.clone();
         let replaces_builtin = match found.get(&name) {
             None => false,
@@ -66,7 +76,7 @@ pub(super) fn candidates(options: &RuntimeOptions, errors: &mut Vec<LoadError>) 
                 continue;
             }
         };
-        found.insert(name, Candidate { manifest, wasm, source: Source::Folder(folder), replaces_builtin });
+        found.insert(name, Candidate { manifest, text, wasm, source: Source::Folder(folder), replaces_builtin });
     }
     found.into_values().collect()
 }
@@ -126,11 +136,11 @@ fn is_plugin(folder: &Path, errors: &mut Vec<LoadError>) -> bool {
     false
 }
 
-fn read(folder: &Path, errors: &mut Vec<LoadError>) -> Option<(Manifest, Cow<'static, [u8]>)> {
+fn read(folder: &Path, errors: &mut Vec<LoadError>) -> Option<(Manifest, Cow<'static, str>, Cow<'static, [u8]>)> {
     let path = folder.join(MANIFEST_FILE);
-    let manifest = match read_file(&path, MANIFEST_BYTES_MAX as u64).map(String::from_utf8) {
+    let (manifest, text) = match read_file(&path, MANIFEST_BYTES_MAX as u64).map(String::from_utf8) {
         Ok(Ok(text)) => match manifest::parse(&text) {
-            Ok(manifest) => manifest,
+            Ok(manifest) => (manifest, Cow::Owned(text)),
             Err(problems) => {
                 errors.push(invalid(path.display(), &problems));
                 return None;
@@ -157,7 +167,7 @@ fn read(folder: &Path, errors: &mut Vec<LoadError>) -> Option<(Manifest, Cow<'st
     let path = folder.join(&manifest.component);
     let allowed = Limit::ComponentBytes.spec().default;
     let error = match read_file(&path, allowed) {
-        Ok(wasm) => return Some((manifest, Cow::Owned(wasm))),
+        Ok(wasm) => return Some((manifest, text, Cow::Owned(wasm))),
         Err(Unreadable::TooLarge(bytes)) => {
             let advice = Limit::ComponentBytes.spec().advice;
             let message = format!("it has {bytes} bytes, allowed are {allowed} (`component_bytes`); {advice}");

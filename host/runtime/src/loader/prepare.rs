@@ -1,5 +1,6 @@
 //! From a candidate to a plugin: compile, check imports and exports, ask for its actions.
 
+use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::sync::{Arc, OnceLock};
 
@@ -9,6 +10,7 @@ use wasmtime::{Engine, Store};
 
 use super::LoadError;
 use super::discover::Candidate;
+use crate::archive::Archive;
 use crate::bindings::cache::CachePluginPre;
 use crate::bindings::config_store::ConfigStorePluginPre;
 use crate::bindings::events::EventsPluginPre;
@@ -39,7 +41,7 @@ const WASM_PAGE_BYTES: u64 = 64 * 1024;
 const CONTRACT_TRACK: &str = "0.1.";
 
 /// What all plugins are made with.
-pub(super) struct Workshop {
+pub(crate) struct Workshop {
     pub(super) engine: Engine,
     pub(super) linker: Linker<GuestState>,
     pub(super) cache: Option<Arc<CodeCache>>,
@@ -49,7 +51,7 @@ type Prepare<T> = Result<T, (&'static str, String)>;
 
 impl Workshop {
     /// Makes a plugin of a candidate.
-    pub(super) async fn prepare(
+    pub(crate) async fn prepare(
         &self,
         candidate: Candidate,
         options: &RuntimeOptions,
@@ -59,10 +61,10 @@ impl Workshop {
     }
 
     async fn plugin(&self, candidate: Candidate, options: &RuntimeOptions) -> Prepare<PluginHandle> {
-        let Candidate { manifest, wasm, source, replaces_builtin } = candidate;
+        let Candidate { manifest, text, wasm, source, replaces_builtin } = candidate;
         preamble(&wasm)?;
         let digest = code_cache::hex(&Sha256::digest(&wasm));
-        let component = self.component(digest.clone(), wasm).await?;
+        let (component, wasm) = self.component(digest.clone(), wasm).await?;
         let policy = options.policies.get(&manifest.name).unwrap_or(&options.default_policy);
         let limits = Arc::new(Limits::effective(&manifest.limits, &policy.caps));
         static_limits(&component, &limits)?;
@@ -90,18 +92,24 @@ impl Workshop {
             clock: Arc::clone(&options.clock),
         };
         plugin.actions = probe(&plugin).await?;
+        if plugin.prepared.task.is_some() {
+            keep(options, &plugin.identity, text, wasm).await?;
+        }
         Ok(Arc::new(plugin))
     }
 
-    async fn component(&self, digest: String, wasm: std::borrow::Cow<'static, [u8]>) -> Prepare<Component> {
+    async fn component(&self, digest: String, wasm: Cow<'static, [u8]>) -> Prepare<(Component, Cow<'static, [u8]>)> {
         let (engine, cache) = (self.engine.clone(), self.cache.clone());
-        let compile = move || match cache {
-            Some(cache) => cache.component(&engine, &digest, &wasm).map(|(component, _)| component),
-            None => code_cache::compile(&engine, &wasm),
+        let compile = move || {
+            let compiled = match cache {
+                Some(cache) => cache.component(&engine, &digest, &wasm).map(|(component, _)| component),
+                None => code_cache::compile(&engine, &wasm),
+            };
+            (compiled, wasm)
         };
-        let compiled =
+        let (compiled, wasm) =
             tokio::task::spawn_blocking(compile).await.expect("compiling does not panic and is not cancelled");
-        compiled.map_err(|error| beyond_the_pool(&error).unwrap_or_else(|| ("PLUGIN_INVALID", format!("the component cannot be compiled: {error:#}; it may be cut off or use a feature of WebAssembly that the host does not offer"))))
+        compiled.map(|component| (component, wasm)).map_err(|error| beyond_the_pool(&error).unwrap_or_else(|| ("PLUGIN_INVALID", format!("the component cannot be compiled: {error:#}; it may be cut off or use a feature of WebAssembly that the host does not offer"))))
     }
 
     /// What a component is, by its exports, with all imports and exports checked.
@@ -244,6 +252,22 @@ fn redis(options: &RuntimeOptions, name: &str, limits: &Limits) -> Prepare<Optio
     let Some(settings) = &options.redis else { return Ok(None) };
     let client = RedisClient::new(settings, name, limits.clone());
     client.map(Some).map_err(|error| ("PLUGIN_REDIS", error.to_string()))
+}
+
+/// Keeps a build of a task plugin before a run can be bound to it.
+async fn keep(
+    options: &RuntimeOptions,
+    identity: &Arc<Identity>,
+    manifest: Cow<'static, str>,
+    wasm: Cow<'static, [u8]>,
+) -> Prepare<()> {
+    let Some(archive) = options.archive_dir.as_deref().map(Archive::new) else { return Ok(()) };
+    let (folder, identity) = (archive.folder().display().to_string(), Arc::clone(identity));
+    let keep = move || archive.keep(&identity.name, &identity.digest, &manifest, &wasm);
+    let kept = tokio::task::spawn_blocking(keep).await.expect("writing does not panic and is not cancelled");
+    kept.map_err(|error| {
+        ("PLUGIN_ARCHIVE", format!("it cannot be kept in `{folder}` for the executions that are to call it: {error}"))
+    })
 }
 
 /// Makes one instance per role, which checks the types of all exports, and asks an executor for its actions.

@@ -79,6 +79,8 @@ impl Sandbox {
 
 pub(crate) fn request(plugin: &str, action: &str, input: &Value) -> TaskRequest {
     TaskRequest {
+        digest: None,
+        supervisor: None,
         plugin: plugin.to_owned(),
         action: Some(action.to_owned()),
         input: serde_json::to_vec(input).expect("a value is JSON"),

@@ -88,7 +88,8 @@ pub(super) async fn reset(State(state): State<AppState>, id: Id, request: Reques
 pub(super) async fn verify(State(state): State<AppState>, id: Id) -> Answer {
     let id = ExecutionId(path_text(id)?);
     let difference = state.engine.verify(&id).await.map_err(|error| problem_of(&error))?;
-    Ok(Json(json!({ "exec_id": id, "verified": difference.is_none(), "difference": difference })))
+    let text = difference.as_ref().map(ToString::to_string);
+    Ok(Json(json!({ "exec_id": id, "verified": difference.is_none(), "message": text, "difference": difference })))
 }
 
 /// `POST /api/v0/executions/prune` with `{"ended_before_ms"}`: removes what ended before that time.

@@ -88,6 +88,16 @@ pub(super) async fn blob(
     Ok(([(header::CONTENT_TYPE, "application/json")], json).into_response())
 }
 
+/// `GET /api/v0/executions/{id}/export`: all that is recorded of it, enough to verify it elsewhere.
+pub(super) async fn export(
+    State(state): State<AppState>,
+    id: Result<Path<String>, PathRejection>,
+) -> Result<Response, Problem> {
+    let id = ExecutionId(path_text(id)?);
+    let history = state.engine.export(&id).await.map_err(|error| problem_of(&error))?;
+    Ok(Json(history).into_response())
+}
+
 /// What part of the list is wanted.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]

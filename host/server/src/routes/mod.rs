@@ -2,6 +2,7 @@
 
 mod control;
 mod engine_error;
+mod events;
 mod executions;
 mod health;
 mod workflows;
@@ -29,6 +30,7 @@ pub fn router(state: AppState) -> Router {
         .route("/api/v0/executions/{id}", get(executions::show))
         .route("/api/v0/executions/{id}/journal", get(executions::journal))
         .route("/api/v0/executions/{id}/blobs/{sha256}", get(executions::blob))
+        .route("/api/v0/executions/{id}/export", get(executions::export))
         .route("/api/v0/executions/{id}/verify", get(control::verify))
         .route("/api/v0/executions/{id}/signals", post(control::signal))
         .route("/api/v0/executions/{id}/pause", post(control::pause))
@@ -43,7 +45,12 @@ pub fn router(state: AppState) -> Router {
         .route("/api/v0/health", get(health::health))
         .route("/livez", get(health::live))
         .route("/readyz", get(health::ready));
+    // Those last longer than any request, and have places of their own.
+    let streams = events::Streams::new(&state.limits);
+    let follow =
+        Router::new().route("/api/v0/executions/{id}/events", get(events::events)).with_state((state.clone(), streams));
     work.merge(watch)
+        .merge(follow)
         .fallback(unknown_route)
         .method_not_allowed_fallback(wrong_method)
         .layer(from_fn(document_problems))

@@ -178,7 +178,8 @@ async fn an_execution_shows_what_ran_it() {
     let (status, _, body) = call(&router, get("/api/v0/executions/exec-1")).await;
     assert_eq!(status, StatusCode::OK);
     let expected = json!({
-        "exec_id": "exec-1", "workflow_id": "weather", "definition": "d1g357", "status": "SUCCESS",
+        "exec_id": "exec-1", "workflow_id": "weather", "definition": "d1g357",
+        "plugins": { "oracle": "abc" }, "status": "SUCCESS",
         "started_at": "1970-01-01T00:00:00.000Z", "ended_at": "1970-01-01T00:00:01.042Z",
         "input": null, "output": { "answer": 42 }, "failure": null,
         "tasks": [{

@@ -3,4 +3,5 @@
 mod api;
 mod connections;
 mod control;
+mod events;
 mod support;

@@ -1,13 +1,13 @@
 //! An engine in memory that refuses, hangs or panics when the input asks for it.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
 use compozy_engine::port::{
     Control, Engine, EngineHealth, Execution, ExecutionId, JournalRecord, Notice, StartRequest, TaskRecord,
 };
-use compozy_engine::{EngineError, Violation};
+use compozy_engine::{Difference, EngineError, Violation};
 use compozy_interpreter::{RunState, SignalRefused, Status, TaskKey, TaskState};
 use compozy_plan::plan::{PLAN_FORMAT, Plan, ProjectInfo};
 use compozy_server::limits::Limits;
@@ -19,9 +19,24 @@ use tokio::sync::broadcast;
 pub(crate) struct FakeEngine {
     started: Mutex<Vec<StartRequest>>,
     controls: Mutex<Vec<Control>>,
+    /// Events of the execution `open`, which never ends.
+    events: Mutex<u64>,
+    notices: OnceLock<broadcast::Sender<Notice>>,
 }
 
 impl FakeEngine {
+    /// One event more of the execution `open`; its number.
+    pub(crate) fn grow(&self) -> u64 {
+        let mut events = self.events.lock().expect("no test panics while it holds the lock");
+        *events += 1;
+        *events
+    }
+    pub(crate) fn tell(&self, notice: Notice) {
+        drop(self.notices().send(notice));
+    }
+    fn notices(&self) -> &broadcast::Sender<Notice> {
+        self.notices.get_or_init(|| broadcast::channel(16).0)
+    }
     pub(crate) fn controls(&self) -> Vec<Control> {
         self.controls.lock().expect("no test panics while it holds the lock").clone()
     }
@@ -74,10 +89,19 @@ impl Engine for FakeEngine {
     }
 
     async fn execution(&self, id: &ExecutionId) -> Result<Option<Execution>, EngineError> {
-        Ok((id.0 == "exec-1").then(|| execution(id)))
+        let mut execution = execution(id);
+        if id.0 == "open" {
+            execution.state.status = Status::Running;
+        }
+        Ok(["exec-1", "open"].contains(&id.0.as_str()).then_some(execution))
     }
 
     async fn journal(&self, id: &ExecutionId) -> Result<Vec<JournalRecord>, EngineError> {
+        if id.0 == "open" {
+            let events = *self.events.lock().expect("no test panics while it holds the lock");
+            let record = |seq| JournalRecord { seq, at_ms: seq, event: json!({ "kind": "signal_received" }) };
+            return Ok((1..=events).map(record).collect());
+        }
         if id.0 != "exec-1" {
             return Err(EngineError::ExecutionNotFound { id: id.clone() });
         }
@@ -103,8 +127,10 @@ impl Engine for FakeEngine {
         Ok(())
     }
 
-    async fn verify(&self, id: &ExecutionId) -> Result<Option<String>, EngineError> {
-        Ok((id.0 != "exec-1").then(|| "task `a` differs after 3 events".to_owned()))
+    async fn verify(&self, id: &ExecutionId) -> Result<Option<Difference>, EngineError> {
+        let (seq, kind, what) = (3, "task_completed".to_owned(), "task a: status".to_owned());
+        let (expected, actual) = (json!("SUCCESS"), json!("FAILED"));
+        Ok((id.0 != "exec-1").then_some(Difference { seq, kind, what, expected, actual }))
     }
 
     async fn wait(&self, id: &ExecutionId) -> Result<Execution, EngineError> {
@@ -112,7 +138,7 @@ impl Engine for FakeEngine {
     }
 
     fn watch(&self) -> broadcast::Receiver<Notice> {
-        broadcast::channel(1).1
+        self.notices().subscribe()
     }
 
     fn health(&self) -> EngineHealth {
@@ -151,6 +177,7 @@ fn execution(id: &ExecutionId) -> Execution {
         id: id.clone(),
         workflow: "weather".into(),
         definition: "d1g357".into(),
+        pins: [("oracle".to_owned(), "abc".to_owned())].into_iter().collect(),
         state,
         attempts: [("ask".to_owned(), record)].into_iter().collect(),
         events: 3,

@@ -17,6 +17,10 @@ task_plugin! {
     "slow" => slow,
     /// Sleeps for `ms` milliseconds.
     "sleep" => sleep,
+    /// Works for `ms` milliseconds with a sign of life every `every_ms`; ends when it is asked to, unless `stubborn`.
+    "beat" => beat,
+    /// Answers the text that the test put into the component.
+    "version" => version,
     /// Fails with `code` and `message`; with `retryable: true` in such a way that it is tried again.
     "fail" => fail,
     /// Fails, as something that may pass, until attempt `succeed_on`.
@@ -72,6 +76,40 @@ fn slow(input: Span, _: &Context) -> Result<u64, TaskError> {
 fn sleep(input: Span, _: &Context) -> Result<u64, TaskError> {
     thread::sleep(Duration::from_millis(input.ms));
     Ok(input.ms)
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Beats {
+    ms: u64,
+    every_ms: u64,
+    #[serde(default)]
+    stubborn: bool,
+}
+
+fn beat(input: Beats, context: &Context) -> Result<u64, TaskError> {
+    let start = std::time::Instant::now();
+    let mut beats = 0_u64;
+    while start.elapsed() < Duration::from_millis(input.ms) {
+        thread::sleep(Duration::from_millis(input.every_ms));
+        beats += 1;
+        match context.heartbeat(format_args!("beat {beats}")) {
+            Ok(()) => {}
+            Err(_) if input.stubborn => {}
+            Err(canceled) => {
+                info!("asked to end", task = context.task, beats = beats);
+                return Err(canceled.into());
+            }
+        }
+    }
+    Ok(beats)
+}
+
+/// Of a fixed length, so that a test can write another text in its place: that makes another component of the same code.
+static VERSION: &str = "echo-version-one";
+
+fn version(_: Value, _: &Context) -> Result<String, TaskError> {
+    Ok(std::hint::black_box(VERSION).to_owned())
 }
 
 #[derive(Deserialize)]
