@@ -333,6 +333,17 @@ mod tests {
     }
 
     #[test]
+    fn retention_reaches_the_engine() {
+        let settings = "name: p\nversion: 0.1.0\nretention: { success: 24h, timed_out: 90s }\n";
+        let project = folder(&[("compozy.yaml", settings)]);
+        let hours = |hours| Some(Duration::from_hours(hours));
+        let expected =
+            Retention { success: hours(24), timed_out: Some(Duration::from_secs(90)), ..Retention::default() };
+        assert_eq!(Project::read(project.path()).retention(), expected);
+        assert_eq!(Project::read(folder(&[]).path()).retention(), Retention::default(), "nothing goes by itself");
+    }
+
+    #[test]
     fn grants_and_caps_reach_the_runtime() {
         let settings = "name: p\nversion: 0.1.0\nplugins:\n  files:\n    grant:\n      stores: [cache, cahce]\n      \
                         http: [\"https://a.example\"]\n      folders: [{ guest: /data, host: ./out, access: read-write }]\n    \

@@ -199,7 +199,7 @@ impl Replay<'_> {
     fn first_difference(&self) -> Result<Option<Difference>, VerifyError> {
         let mut state = RunState::new();
         let mut scheduled = BTreeSet::new();
-        let mut found = self.lost_events();
+        let mut found = None;
         for (at, (event, record)) in self.events.iter().zip(&self.history.events).enumerate() {
             let odd = self.odd_event(at as u64 + 1, record, event, &state)?;
             if let Some(earlier) = found.or(odd) {
@@ -220,7 +220,7 @@ impl Replay<'_> {
             }
             found = self.state_difference(record.seq, &state)?;
         }
-        Ok(found.or_else(|| self.left_over(&scheduled)))
+        Ok(found.or_else(|| self.lost_events()).or_else(|| self.left_over(&scheduled)))
     }
 
     /// Events that the recorded state knows and that are not there.

@@ -64,7 +64,8 @@ impl Archive {
         remove(&place)?;
         fs::rename(&part, &place)?;
         sync(&parent)?;
-        sync(&self.folder)
+        sync(&self.folder)?;
+        self.folder.parent().map_or(Ok(()), sync)
     }
 
     /// Reads a build. `None`: it is not here. The error says what is wrong with what is here.

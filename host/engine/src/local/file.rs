@@ -40,6 +40,8 @@ impl JournalFile {
     pub(super) fn open_reader(&self) -> Result<Connection, EngineError> {
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let conn = Connection::open_with_flags(&self.path, flags).map_err(|e| self.error("open the journal", &e))?;
+        self.refuse_foreign(&conn)?;
+        self.refuse_older(&conn)?;
         self.configure(&conn, "ON")?;
         Ok(conn)
     }
@@ -82,6 +84,22 @@ impl JournalFile {
             return Err(EngineError::JournalTooNew { path: self.path.clone(), found: version, supported });
         }
         Ok(())
+    }
+
+    /// Whoever cannot write cannot bring the file to this version's format either.
+    fn refuse_older(&self, conn: &Connection) -> Result<(), EngineError> {
+        let found: usize = conn
+            .query_row("PRAGMA user_version", [], |row| row.get(0))
+            .map_err(|e| self.error("read the journal", &e))?;
+        let supported = MIGRATIONS.len();
+        if found == supported {
+            return Ok(());
+        }
+        Err(EngineError::InvalidOption(format!(
+            "the journal `{}` has format {found}, this version reads {supported}; start a host of this version on the \
+             data folder once, which brings it to that format",
+            self.path.display()
+        )))
     }
 
     /// Sets what durability rests on, and reads it back: SQLite ignores a value that it does not know.
@@ -229,6 +247,17 @@ mod tests {
         assert!(message.contains(&format!("has format 99, this version reads up to {newest}")), "{message}");
         let conn = Connection::open(&file.path).unwrap();
         assert_eq!(read_pragma(&conn, "user_version").unwrap(), "99");
+    }
+
+    #[test]
+    fn who_only_reads_refuses_another_format() {
+        for (version, code) in [(1, "INVALID_OPTION"), (99, "JOURNAL_TOO_NEW")] {
+            let (_dir, file, conn) = opened();
+            conn.pragma_update(None, "user_version", version).unwrap();
+            let refused = file.open_reader().unwrap_err();
+            assert_eq!(refused.code(), code, "{refused}");
+            assert!(refused.to_string().contains(&format!("has format {version}, this version reads")), "{refused}");
+        }
     }
 
     #[test]
