@@ -1,6 +1,6 @@
 //! What callers do to a run: signals, pause, cancel, retry and so on. Doing it twice is doing it once.
 
-use compozy_interpreter::{Event, Failure, can_reset, can_retry, check_signal, is_timely};
+use compozy_interpreter::{Event, Failure, RewindRefused, can_reset, can_retry, check_signal, is_timely};
 
 use super::runs::{Fault, Hot, Runs};
 use super::tx::Tx;
@@ -45,6 +45,11 @@ pub(super) fn apply(tx: &mut Tx<'_>, hot: &mut Hot, control: &Control) -> Result
 /// Whether it can be done. What was done before can be done again, without effect.
 fn check(hot: &Hot, control: &Control) -> Result<(), EngineError> {
     let id = || hot.id.clone();
+    if matches!(control, Control::Retry | Control::Reset { .. })
+        && let Some((what, used, allowed)) = hot.at_limit()
+    {
+        return Err(EngineError::RewindRefused { id: id(), reason: RewindRefused::AtLimit { what, used, allowed } });
+    }
     match control {
         Control::Signal(signal) => check_signal(&hot.plan, &hot.state, signal)
             .map_err(|reason| EngineError::SignalRefused { id: id(), reason }),
