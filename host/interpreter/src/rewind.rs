@@ -44,6 +44,16 @@ pub enum RewindRefused {
         /// The key.
         task: TaskKey,
     },
+    /// The run has used up what an engine gives a run. Only an engine says so.
+    #[error("the run has {used} {what}, at most {allowed} are allowed, so it cannot go on; start a new one")]
+    AtLimit {
+        /// In the plural.
+        what: &'static str,
+        /// How many it has.
+        used: u64,
+        /// How many it may have.
+        allowed: u64,
+    },
     /// The run has not begun.
     #[error("the run has not begun")]
     NotBegun,
@@ -58,6 +68,7 @@ impl RewindRefused {
             Self::UnknownTask { .. } => "TASK_NOT_FOUND",
             Self::NotInAList { .. } => "RESET_NOT_POSSIBLE",
             Self::PlanMismatch { .. } => "PLAN_MISMATCH",
+            Self::AtLimit { .. } => "RUN_LIMIT",
             Self::NotBegun => "EXECUTION_NOT_BEGUN",
         }
     }

@@ -70,6 +70,8 @@ codes! {
     NothingToRetry = "NOTHING_TO_RETRY", StatusCode::CONFLICT, "The execution came to no task", false;
     /// A task beside others cannot be begun again alone.
     ResetNotPossible = "RESET_NOT_POSSIBLE", StatusCode::CONFLICT, "The execution cannot go back to this task", false;
+    /// The execution has used up what an execution may have.
+    RunLimit = "RUN_LIMIT", StatusCode::CONFLICT, "The execution is too long to go on", false;
     /// The execution had as many signals as it may have.
     SignalLimit = "SIGNAL_LIMIT", StatusCode::CONFLICT, "The execution had too many signals", false;
     /// The execution stands otherwise.

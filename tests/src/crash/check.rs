@@ -135,7 +135,9 @@ fn numbers(said: &[Said], listed: &BTreeMap<String, (String, String)>, report: &
         }
     }
     let mut found: BTreeMap<&str, usize> = BTreeMap::new();
-    listed.values().for_each(|(workflow, _)| *found.entry(workflow).or_default() += 1);
+    for (workflow, _) in listed.values() {
+        *found.entry(workflow).or_default() += 1;
+    }
     for (workflow, wanted) in &wanted {
         let found = found.get(workflow).copied().unwrap_or_default();
         match found.cmp(wanted) {

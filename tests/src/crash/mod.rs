@@ -90,13 +90,12 @@ pub fn run(options: Options) -> Result<Report> {
     let begun = Instant::now();
     for (round, stage) in plan.rounds.iter().enumerate() {
         let kept = (options.forget && round == options.kills / 2).then(|| keep(&sandbox)).transpose()?;
-        match stage.in_start_ms {
-            Some(ms) => kill_while_it_starts(&sandbox, Duration::from_millis(ms))?,
-            None => {
-                let host = Host::start(&sandbox)?;
-                let address = host.address().to_owned();
-                clients.talk(&address, round, Duration::from_millis(stage.after_ms), || host.kill())?;
-            }
+        if let Some(ms) = stage.in_start_ms {
+            kill_while_it_starts(&sandbox, Duration::from_millis(ms))?;
+        } else {
+            let host = Host::start(&sandbox)?;
+            let address = host.address().to_owned();
+            clients.talk(&address, round, Duration::from_millis(stage.after_ms), || host.kill())?;
         }
         if let Some(kept) = kept {
             fs::remove_dir_all(sandbox.data())?;

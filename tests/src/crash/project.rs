@@ -103,7 +103,7 @@ pub(super) fn sandbox() -> Result<Sandbox> {
         sandbox.write(&format!("project/{id}.yaml"), format!("id: {id}\n{COMMON}{rest}"))?;
         sources.push_str(&format!("  - source: ./{id}.yaml\n"));
     }
-    let folder = format!("{{ guest: /trace, host: {:?}, access: read-write }}", trace);
+    let folder = format!("{{ guest: /trace, host: \"{}\", access: read-write }}", trace.display());
     let grant = format!("plugins:\n  witness:\n    grant: {{ folders: [{folder}] }}\n");
     sandbox.write("project/compozy.yaml", format!("name: crash\nversion: 0.1.0\nworkflows:\n{sources}{grant}"))?;
     Ok(sandbox)

@@ -50,6 +50,11 @@ fn rewind_refused(id: ExecutionId, reason: RewindRefused) -> Fault {
 /// Whether it can be done. What was done before can be done again, without effect.
 fn check(hot: &Hot, control: &Control, vault: &Vault) -> Result<(), Fault> {
     let id = || hot.id.clone();
+    if matches!(control, Control::Retry | Control::Reset { .. })
+        && let Some((what, used, allowed)) = hot.at_limit()
+    {
+        return Err(EngineError::RewindRefused { id: id(), reason: RewindRefused::AtLimit { what, used, allowed } });
+    }
     match control {
         Control::Signal(signal) => check_signal(&hot.plan, &hot.state, signal, vault)?
             .map_err(|reason| Fault::Refused(EngineError::SignalRefused { id: id(), reason })),

@@ -95,6 +95,14 @@ impl Hot {
         self.open = open.map(|(key, _)| key.clone()).collect();
     }
 
+    /// What of a run is used up, how much of it there is, and how much there may be.
+    pub(super) fn at_limit(&self) -> Option<(&'static str, u64, u64)> {
+        if self.seq + 1 >= limits::RUN_EVENTS_MAX {
+            return Some(("events", self.seq, limits::RUN_EVENTS_MAX));
+        }
+        (self.bytes >= limits::RUN_BYTES_MAX).then_some(("bytes of events", self.bytes, limits::RUN_BYTES_MAX))
+    }
+
     /// A snapshot saves reading the tail. It costs as much as the state is large, so a large state is written again
     /// only after a share of itself has come, and recovery stays bounded by [`limits::SNAPSHOT_EVENTS_MAX`].
     pub(super) fn snapshot_due(&self) -> bool {

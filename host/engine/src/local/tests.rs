@@ -16,10 +16,10 @@ use super::request::{Definitions, take_in};
 use super::runs::{Fault, Hot, Runs, TAIL};
 use super::tx::{Effect, OPEN_TASK, OPEN_TASKS, Tx};
 use super::vault::Vault;
-use super::{prune, reader, writer};
+use super::{control, prune, reader, writer};
 use crate::blob_store::FileBlobs;
 use crate::limits;
-use crate::port::{StartRequest, TaskReport};
+use crate::port::{Control, StartRequest, TaskReport};
 
 fn plan(tasks: usize) -> Arc<Plan> {
     let tasks: Vec<Value> = (0..tasks)
@@ -300,6 +300,17 @@ fn a_run_at_its_limit_of_events_or_bytes_ends_with_a_clear_reason() {
         assert!(failure.message.starts_with(reason), "{}", failure.message);
         let status: String = bench.conn.query_row("SELECT status FROM run", [], |row| row.get(0)).unwrap();
         assert_eq!(status, Status::Failed.name());
+        // There is no room to go on, and that is said in place of writing more.
+        let id = launch.execution.clone();
+        let events = |bench: &Bench| -> u64 {
+            bench.conn.query_row("SELECT COUNT(*) FROM journal", [], |row| row.get(0)).unwrap()
+        };
+        let before = events(&bench);
+        let (refused, _) = bench.work(1, |tx, runs| control::control(tx, runs, &id, &Control::Retry));
+        let Err(Fault::Refused(error)) = refused else { panic!("{reason}") };
+        assert_eq!(error.code(), "RUN_LIMIT");
+        assert!(error.to_string().contains("so it cannot go on; start a new one"), "{error}");
+        assert_eq!(events(&bench), before);
     }
 }
 

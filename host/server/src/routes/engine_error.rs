@@ -118,6 +118,10 @@ mod tests {
                 id: ExecutionId("x".into()),
                 reason: RewindRefused::NotFailed { status: "RUNNING" },
             },
+            EngineError::RewindRefused {
+                id: ExecutionId("x".into()),
+                reason: RewindRefused::AtLimit { what: "events", used: 5, allowed: 5 },
+            },
             EngineError::ExecutionEnded { id: ExecutionId("x".into()), status: "FAILED", operation: "pause" },
             EngineError::Internal("secret".into()),
         ] {

@@ -79,7 +79,9 @@ mod tests {
         let folder = std::env::temp_dir().join(format!("witness-{}-{}", std::process::id(), token()));
         std::fs::create_dir(&folder).unwrap();
         let lines = [line(&context, &token()), line(&context, &token())];
-        lines.iter().for_each(|line| leave(&folder, line).unwrap());
+        for line in &lines {
+            leave(&folder, line).unwrap();
+        }
         assert_ne!(lines[0], lines[1]);
         assert_eq!(std::fs::read_to_string(folder.join(FILE)).unwrap(), lines.concat());
         std::fs::remove_dir_all(&folder).unwrap();

@@ -37,7 +37,7 @@ pub(super) fn install() {
             let layer = Box::leak(Box::new(*real));
             layer.zName = c"simulated-disk".as_ptr();
             layer.pNext = std::ptr::null_mut();
-            layer.szOsFile += size_of::<File>() as c_int;
+            layer.szOsFile += c_int::try_from(size_of::<File>()).expect("a few bytes");
             layer.pAppData = real.cast::<c_void>();
             layer.xOpen = Some(open);
             layer.xDelete = Some(delete);

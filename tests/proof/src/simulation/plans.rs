@@ -99,7 +99,7 @@ fn kind(random: &mut Random, depth: u64, place: Option<(u64, u64)>) -> Value {
         8..12 => json!({ "type": "basic", "id": "tool", "plugin": "test", "action": null, "config": null }),
         12 => json!({ "type": "composite", "tasks": list(random, depth + 1) }),
         13 | 14 => {
-            let tasks: Vec<Value> = (0..1 + random.below(3))
+            let tasks: Vec<Value> = (0..=random.below(3))
                 .map(|at| {
                     let mut task = task(random, depth + 1, None);
                     task["id"] = json!(format!("t{at}"));

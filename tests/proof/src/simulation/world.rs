@@ -280,7 +280,6 @@ impl World {
         self.open()?;
         let holds = cut >= promised_at;
         match promise {
-            Promise::Nothing => {}
             // Nobody knows whether it was heard; the same key finds out.
             Promise::Started(at) if !holds => {
                 if let Some(id) = self.starts[at].id.take_if(|id| !self.runs.contains_key(&id.0)) {
@@ -298,7 +297,7 @@ impl World {
                     "the signal {signal} was acknowledged and is lost"
                 );
             }
-            Promise::Signaled(..) => {}
+            Promise::Nothing | Promise::Signaled(..) => {}
         }
         Ok(())
     }

@@ -29,6 +29,12 @@ pub(crate) fn say(text: &str) {
     eprintln!("{text}");
 }
 
+/// A folder in memory where that is possible: for figures that are not about the disk.
+pub(crate) fn memory() -> tempfile::TempDir {
+    let memory = Path::new("/dev/shm");
+    if memory.is_dir() { tempfile::tempdir_in(memory) } else { tempfile::tempdir() }.expect("a folder")
+}
+
 /// Compiles a workflow with one tool, `tool`.
 pub(crate) fn plan(rest: &str) -> Arc<Plan> {
     let text = format!("id: example\nversion: 0.1.0\ntools: [{{id: tool, plugin: test}}]\n{rest}");

@@ -9,9 +9,11 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use common::{ENOUGH, Worker, engine, plan, say, size, started};
+use compozy_engine::EngineError;
 use compozy_engine::limits::RUN_EVENTS_MAX;
+use compozy_engine::local::LocalEngine;
 use compozy_engine::port::{Control, Engine as _, ExecutionId, StartRequest};
-use compozy_interpreter::{Signal, Status, TaskKey};
+use compozy_interpreter::{Signal, Status};
 use serde_json::json;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -56,7 +58,7 @@ async fn open_runs_by_the_thousand_survive_a_restart_and_go_on() {
 
 /// How long a collection of so many items takes.
 async fn collection(items: usize) -> Duration {
-    let folder = tempfile::tempdir().unwrap();
+    let folder = common::memory();
     let worker = Worker::echo();
     let engine = engine(folder.path(), &worker);
     let plan = plan(
@@ -70,10 +72,10 @@ async fn collection(items: usize) -> Duration {
     say(&format!("a collection of {items} items took {took:?}"));
     let output = execution.state.output.expect("it ended well");
     assert_eq!(output["item_count"], items);
-    let outputs = output["outputs"].as_array().unwrap();
+    let outputs = output["outputs"].as_array().expect("a list");
     assert!(outputs.iter().enumerate().all(|(at, output)| output["item"] == at), "each in its place");
     assert_eq!(worker.count(), items);
-    assert_eq!(engine.verify(&id).await.unwrap(), None);
+    assert_eq!(engine.verify(&id).await.expect("a journal"), None);
     took
 }
 
@@ -83,7 +85,7 @@ async fn a_collection_of_ten_thousand_items_ends_and_its_cost_grows_with_its_ite
     let (part, all) = (collection(items / 4).await, collection(items).await);
     assert!(all < ENOUGH, "{all:?}");
     // Four times the items: four times the work, and not sixteen times.
-    assert!(all < part * 10 + Duration::from_secs(1), "{items} items took {all:?}, a quarter of them {part:?}");
+    assert!(all < part * 10 + Duration::from_secs(2), "{items} items took {all:?}, a quarter of them {part:?}");
 }
 
 /// Tasks one after the other, each with a condition and with what the one before it answered.
@@ -99,21 +101,21 @@ async fn definition(tasks: usize) -> Duration {
     let begun = Instant::now();
     let plan = plan(&format!("tasks:\n{}", chain(tasks)));
     let compiled = begun.elapsed();
-    let folder = tempfile::tempdir().unwrap();
+    let folder = common::memory();
     let worker = Worker::echo();
     let engine = engine(folder.path(), &worker);
     let id = started(&engine, &plan, json!({})).await;
     let execution = common::ended(&engine, &id).await;
     let took = begun.elapsed();
-    say(&format!("a definition of {tasks} tasks was compiled in {compiled:?} and run in {:?}", took - compiled));
+    say(&format!("a definition of {tasks} tasks was compiled in {compiled:?} and had run after {took:?}"));
     assert_eq!(execution.state.status, Status::Success, "{:?}", execution.state.failure);
     assert_eq!((execution.state.tasks.len(), worker.count()), (tasks, tasks));
-    assert_eq!(execution.state.output.unwrap()["before"], format!("t{}", tasks - 2));
-    assert_eq!(engine.verify(&id).await.unwrap(), None);
+    assert_eq!(execution.state.output.expect("an output")["before"], format!("t{}", tasks - 2));
+    assert_eq!(engine.verify(&id).await.expect("a journal"), None);
     // Another engine reads it back.
     engine.stop(Duration::ZERO).await;
     let engine = common::engine(folder.path(), &worker);
-    assert_eq!(engine.verify(&id).await.unwrap(), None);
+    assert_eq!(engine.verify(&id).await.expect("a journal"), None);
     took
 }
 
@@ -121,7 +123,7 @@ async fn definition(tasks: usize) -> Duration {
 async fn a_definition_of_two_thousand_tasks_is_compiled_and_run() {
     let (part, all) = (definition(500).await, definition(2_000).await);
     assert!(all < ENOUGH, "{all:?}");
-    assert!(all < part * 10 + Duration::from_secs(1), "2000 tasks took {all:?}, 500 took {part:?}");
+    assert!(all < part * 10 + Duration::from_secs(2), "2000 tasks took {all:?}, 500 took {part:?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -148,11 +150,7 @@ async fn a_thousand_signals_from_many_senders_to_one_run_are_taken_once_each() {
             // Each is sent twice, as by a client that missed the first answer.
             for _ in 0..2 {
                 match engine.control(id, Control::Signal(signal.clone())).await {
-                    Ok(())
-                    | Err(
-                        compozy_engine::EngineError::SignalRefused { .. }
-                        | compozy_engine::EngineError::ExecutionEnded { .. },
-                    ) => {}
+                    Ok(()) | Err(EngineError::SignalRefused { .. } | EngineError::ExecutionEnded { .. }) => {}
                     Err(error) => panic!("{error}"),
                 }
             }
@@ -162,20 +160,36 @@ async fn a_thousand_signals_from_many_senders_to_one_run_are_taken_once_each() {
     let execution = common::ended(&engine, &id).await;
     say(&format!("{count} signals were taken in {:?}", begun.elapsed()));
     let output = execution.state.output.expect("it ended well");
-    let mut taken: Vec<u64> = output["outputs"].as_array().unwrap().iter().filter_map(|n| n.as_u64()).collect();
+    let mut taken: Vec<u64> =
+        output["outputs"].as_array().unwrap().iter().filter_map(serde_json::Value::as_u64).collect();
     taken.sort_unstable();
     assert_eq!(taken, (0..count as u64).collect::<Vec<_>>());
     assert_eq!(engine.verify(&id).await.unwrap(), None);
 }
 
+/// A loop of tasks: a commit for each event. Or, in far less time, events that share commits.
+async fn until_it_is_full(engine: &LocalEngine) -> ExecutionId {
+    if size(0, 1) == 1 {
+        let plan = plan("tasks: [{id: again, tool: tool, on_success: {next: again}}]");
+        return started(engine, &plan, json!({})).await;
+    }
+    let plan = plan("tasks: [{id: w, type: wait, wait_for: go}]");
+    let id = started(engine, &plan, json!({})).await;
+    let controls = || (0..250).flat_map(|_| [Control::Pause { reason: String::new() }, Control::Resume]);
+    while engine.health().open_executions > 0 {
+        for answer in common::all(controls().map(|control| engine.control(&id, control))).await {
+            assert!(matches!(answer, Ok(()) | Err(EngineError::ExecutionEnded { .. })), "{answer:?}");
+        }
+    }
+    id
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_run_of_fifty_thousand_events_ends_at_its_limit_and_says_so() {
     let folder = tempfile::tempdir().unwrap();
-    let worker = Worker::echo();
-    let engine = engine(folder.path(), &worker);
-    let plan = plan("tasks: [{id: again, tool: tool, on_success: {next: again}}]");
+    let engine = engine(folder.path(), &Worker::echo());
     let begun = Instant::now();
-    let id = started(&engine, &plan, json!({})).await;
+    let id = until_it_is_full(&engine).await;
     let execution = common::ended(&engine, &id).await;
     say(&format!("a run of {} events took {:?}", execution.events, begun.elapsed()));
     let failure = execution.state.failure.expect("it failed");
@@ -184,11 +198,12 @@ async fn a_run_of_fifty_thousand_events_ends_at_its_limit_and_says_so() {
         assert!(failure.message.contains(part), "`{part}` is not in: {}", failure.message);
     }
     assert_eq!(execution.events, RUN_EVENTS_MAX);
-    assert_eq!(execution.state.tasks[&TaskKey("again".into())].status, Status::Success);
     assert_eq!(engine.verify(&id).await.unwrap(), None);
     assert_eq!(engine.health().running_tasks, 0, "nothing of it runs any more");
+    let refused = engine.control(&id, Control::Retry).await.expect_err("there is no room");
+    assert_eq!(refused.code(), "RUN_LIMIT", "{refused}");
     // Others go on.
-    let other = started(&engine, &common::plan("tasks: [{id: t, tool: tool}]"), json!({})).await;
+    let other = started(&engine, &plan("tasks: [{id: t, tool: tool}]"), json!({})).await;
     assert_eq!(common::ended(&engine, &other).await.state.status, Status::Success);
 }
 
