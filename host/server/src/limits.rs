@@ -18,6 +18,8 @@ pub const HEAD_READ_TIMEOUT: Duration = Duration::from_secs(15);
 pub const BODY_READ_TIMEOUT: Duration = Duration::from_secs(15);
 /// The host has this long to answer a request whose body has arrived.
 pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
+/// The longest that a client may wait for the end of an execution that it starts, with `Prefer: wait=SECONDS`.
+pub const RESULT_WAIT_MAX: Duration = Duration::from_secs(20);
 /// After the stop signal, requests in flight have this long to end.
 pub const CONNECTION_DRAIN: Duration = Duration::from_secs(3);
 /// Executions that one answer lists when the client does not say how many.
@@ -30,6 +32,7 @@ pub const RETRY_AFTER_S: u64 = 1;
 const _: () = assert!(HEAD_BYTES_MAX >= 8 * 1024, "the HTTP library refuses a smaller buffer");
 const _: () = assert!(compozy_engine::limits::IDEMPOTENCY_KEY_BYTES_MAX < HEAD_BYTES_MAX);
 const _: () = assert!(BODY_READ_TIMEOUT.as_secs() < REQUEST_TIMEOUT.as_secs());
+const _: () = assert!(RESULT_WAIT_MAX.as_secs() < REQUEST_TIMEOUT.as_secs());
 
 /// The limits that tests make small.
 #[derive(Debug, Clone)]

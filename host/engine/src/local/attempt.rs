@@ -62,21 +62,21 @@ pub(super) fn spawn(shared: &Arc<Shared>, launch: &Launch) -> (AbortHandle, Sign
         signs: Signs::default(),
     };
     let signs = call.signs.clone();
-    let launch = launch.clone();
+    let (attempt, bound, called) = (launch.attempt, launch.bound, Arc::clone(&launch.call));
     let task = shared.runtime.spawn(async move {
         let executor = Arc::clone(&guard.shared.executor);
         let timeout = call.timeout;
         let key = call.task.clone();
         // The executor's future is gone when this ends, so nothing of the attempt runs after its report.
-        let heartbeat = launch.call.policy.heartbeat_ms.map(Duration::from_millis);
+        let heartbeat = called.policy.heartbeat_ms.map(Duration::from_millis);
         let signs = call.signs.clone();
         let work = bounded(catch_panic(executor.execute(call)), &signs, timeout, heartbeat);
         let report = match work.await {
             Ok(Ok(report)) => report,
             Ok(Err(panic)) => failed(panicked(&key, &panic)),
             Err(passed) => {
-                let bound = passed.unwrap_or(launch.bound);
-                failed(retry::timed_out(&key, launch.attempt, &launch.call.policy, bound))
+                let bound = passed.unwrap_or(bound);
+                failed(retry::timed_out(&key, attempt, &called.policy, bound))
             }
         };
         guard.report(AttemptEnd::Answered(Box::new(report)));

@@ -42,6 +42,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use compozy_interpreter::RunState;
 use tokio::runtime::Handle;
 use tokio::sync::{broadcast, oneshot};
 
@@ -57,7 +58,7 @@ use self::shared::{Phase, Shared};
 use self::writer::Writer;
 use crate::clock::{Clock, SystemClock};
 use crate::port::{
-    Control, Engine, EngineHealth, Execution, ExecutionId, ExecutionSummary, Filter, JournalRecord, Notice,
+    Control, Engine, EngineHealth, Execution, ExecutionId, ExecutionSummary, Filter, JournalRecord, Notice, Outcome,
     StartRequest, TaskExecutor, Workflows,
 };
 use crate::{EngineError, limits};
@@ -211,6 +212,38 @@ impl Engine for LocalEngine {
         self.ask(|reply| Request::Start { start: Box::new(start), reply }).await
     }
 
+    async fn run(
+        &self,
+        request: StartRequest,
+        patience: Duration,
+    ) -> Result<(ExecutionId, Option<Arc<Outcome>>), EngineError> {
+        let start = request::check(&self.definitions, request, self.shared.clock.now_ms())?;
+        let own = start.id.clone();
+        // Before it begins, so that its end cannot be missed and nothing need be read to know of it.
+        let mut waiter = self.shared.waiter(&own);
+        let until = tokio::time::Instant::now() + patience;
+        let id = self.ask(|reply| Request::Start { start: Box::new(start), reply }).await?;
+        let outcome = async {
+            if id != own {
+                // A repeated request: the first one's run may have ended long ago.
+                let RunState { status, output, failure, .. } = self.wait(&id).await?.state;
+                return Ok(Some(Arc::new(Outcome { status, output, failure })));
+            }
+            let mut phase = self.shared.phase.subscribe();
+            tokio::select! {
+                ended = waiter.ended.wait_for(Option::is_some) => {
+                    Ok(ended.map_err(|_writer_gone| EngineError::Stopping)?.clone())
+                }
+                // It was started and goes on when the journal is opened again.
+                _ = phase.wait_for(|phase| *phase == Phase::Stopped) => Ok(None),
+            }
+        };
+        match tokio::time::timeout_at(until, outcome).await {
+            Ok(outcome) => Ok((id, outcome?)),
+            Err(_elapsed) => Ok((id, None)),
+        }
+    }
+
     async fn execution(&self, id: &ExecutionId) -> Result<Option<Execution>, EngineError> {
         self.readers.execution(id).await
     }
@@ -255,19 +288,17 @@ impl Engine for LocalEngine {
     }
 
     async fn wait(&self, id: &ExecutionId) -> Result<Execution, EngineError> {
-        let waiter = self.shared.waiter(id);
+        let mut waiter = self.shared.waiter(id);
         let mut phase = self.shared.phase.subscribe();
         loop {
-            let ended = waiter.ended.notified();
-            tokio::pin!(ended);
             // From here on no end is missed, so the state is read after it.
-            ended.as_mut().enable();
+            waiter.ended.mark_unchanged();
             if self.readers.has_ended(id).await? {
                 let execution = self.execution(id).await?;
                 return execution.ok_or_else(|| EngineError::ExecutionNotFound { id: id.clone() });
             }
             tokio::select! {
-                () = ended => {}
+                _ = waiter.ended.changed() => {}
                 _ = phase.wait_for(|phase| *phase == Phase::Stopped) => return Err(EngineError::Stopping),
             }
         }

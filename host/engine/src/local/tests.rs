@@ -277,7 +277,7 @@ fn a_run_at_its_limit_of_events_or_bytes_ends_with_a_clear_reason() {
         bench.runs.put(hot);
         let (result, effects) = bench.work(1, |tx, runs| end(tx, runs, &launch));
         result.unwrap();
-        assert!(effects.iter().any(|effect| matches!(effect, Effect::RunEnded(_))));
+        assert!(effects.iter().any(|effect| matches!(effect, Effect::RunEnded(..))));
         let last: String =
             bench.conn.query_row("SELECT body FROM journal ORDER BY seq DESC LIMIT 1", [], |row| row.get(0)).unwrap();
         let Event::Terminated { failure, .. } = serde_json::from_str(&last).unwrap() else { panic!("{last}") };

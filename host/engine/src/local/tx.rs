@@ -15,7 +15,7 @@ use super::request::json_bytes;
 use super::retry::{self, attempt_bound};
 use super::runs::{Fault, Hot};
 use crate::limits;
-use crate::port::{ExecutionId, Notice, Ran};
+use crate::port::{ExecutionId, Notice, Outcome, Ran};
 
 /// One task of a run, if it has not ended.
 pub(super) const OPEN_TASK: &str = "SELECT id, state, not_before_ms, queue FROM task
@@ -41,7 +41,7 @@ pub(super) enum Effect {
     /// A run began.
     RunStarted,
     /// A run ended.
-    RunEnded(ExecutionId),
+    RunEnded(ExecutionId, Outcome),
     /// A result came too late.
     Stale,
     /// The runtime that runs the attempts has ended.
@@ -375,7 +375,8 @@ impl Tx<'_> {
         // The last snapshot makes an ended run readable by itself, without its definition or the interpreter.
         self.snapshot(hot)?;
         let (id, status) = (hot.id.clone(), hot.state.status);
-        let ended = Effect::RunEnded(id.clone());
+        let outcome = Outcome { status, output: hot.state.output.clone(), failure: hot.state.failure.clone() };
+        let ended = Effect::RunEnded(id.clone(), outcome);
         self.notice(|| Notice::ExecutionEnded { id, status });
         // After the notices: who waits for the run has then been told of all its tasks.
         self.effects.push(ended);
