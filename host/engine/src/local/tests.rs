@@ -9,12 +9,12 @@ use serde_json::{Value, json};
 
 use super::attempt::Launch;
 use super::file::JournalFile;
-use super::lanes::{Lane, Lanes};
+use super::lanes::Lanes;
 use super::ops;
 use super::outside::{OPEN_CHILD, OPEN_CHILDREN};
 use super::request::{Definitions, check};
 use super::runs::{Fault, Hot, Runs, TAIL};
-use super::tx::{Effect, OPEN_TASK, OPEN_TASKS, Tx};
+use super::tx::{Effect, INSERT_TASK, OPEN_TASK, OPEN_TASKS, Tx};
 use super::{prune, reader, writer};
 use crate::limits;
 use crate::port::{StartRequest, TaskReport};
@@ -182,11 +182,40 @@ fn hot_queries_use_an_index_and_sort_nothing() {
     }
 }
 
+#[test]
+fn no_statement_of_a_step_builds_a_table_in_memory() {
+    let bench = Bench::new();
+    let statements = [
+        INSERT_TASK,
+        ops::CLOSE_ATTEMPT,
+        ops::BEGIN_ATTEMPT,
+        ops::NEXT_READY,
+        OPEN_TASK,
+        OPEN_TASKS,
+        OPEN_CHILDREN,
+        TAIL,
+        "DELETE FROM timer WHERE run = ?1",
+    ];
+    for statement in statements {
+        let program = explain(&bench.conn, "EXPLAIN", statement, 1);
+        assert!(!program.contains("Ephemeral") && !program.contains("Sorter"), "{statement}\n{program}");
+    }
+    let refused = bench.conn.execute(
+        "INSERT INTO task(run, key, queue, state, scheduled_at_ms, call) VALUES (1, 'k', '', 'odd', 0, '')",
+        [],
+    );
+    assert!(refused.unwrap_err().to_string().contains("CHECK"), "a state that does not exist is still refused");
+}
+
 fn query_plan(conn: &Connection, query: &str) -> String {
-    let mut statement = conn.prepare(&format!("EXPLAIN QUERY PLAN {query}")).unwrap();
+    explain(conn, "EXPLAIN QUERY PLAN", query, 3)
+}
+
+fn explain(conn: &Connection, how: &str, query: &str, column: usize) -> String {
+    let mut statement = conn.prepare(&format!("{how} {query}")).unwrap();
     let count = statement.parameter_count();
     let values = vec![rusqlite::types::Value::Null; count];
-    let rows = statement.query_map(rusqlite::params_from_iter(values), |row| row.get::<_, String>(3)).unwrap();
+    let rows = statement.query_map(rusqlite::params_from_iter(values), |row| row.get::<_, String>(column)).unwrap();
     rows.collect::<Result<Vec<_>, _>>().unwrap().join("\n")
 }
 
