@@ -1,4 +1,5 @@
-//! Connects the engine to the runtime: an attempt of a task becomes a call of a plugin, on the guests' own threads.
+//! Connects the engine to the runtime: an attempt of a task becomes a call of a plugin. The engine is told to run its
+//! attempts on the guests' own threads, so nothing changes threads on the way.
 
 use std::sync::Arc;
 
@@ -8,20 +9,17 @@ use compozy_plan::plan::{MEMORY_PLUGIN, Plan};
 use compozy_runtime::runtime::{self, CallFailure, TaskResponse};
 use compozy_runtime::{CallError, Retry, Runtime, Supervisor, TaskRequest};
 use serde_json::Value;
-use tokio::runtime::Handle;
-use tokio::task::JoinHandle;
 
 use crate::memory;
 
 /// Runs the engine's tasks on plugins.
 pub(crate) struct PluginExecutor {
     runtime: Arc<Runtime>,
-    guests: Handle,
 }
 
 impl PluginExecutor {
-    pub(crate) fn new(runtime: Arc<Runtime>, guests: Handle) -> Self {
-        Self { runtime, guests }
+    pub(crate) fn new(runtime: Arc<Runtime>) -> Self {
+        Self { runtime }
     }
 }
 
@@ -54,30 +52,8 @@ impl TaskExecutor for PluginExecutor {
             Ok(request) => request,
             Err(failure) => return TaskReport { result: Err(failure), ran: None },
         };
-        let runtime = Arc::clone(&self.runtime);
-        let mut task = AbortOnDrop(self.guests.spawn(async move { runtime.execute(request).await }));
-        match (&mut task.0).await {
-            Ok(answered) => report(answered),
-            Err(error) => {
-                // Either the threads of the guests are going away, or the runtime has a defect.
-                let failure = if error.is_panic() {
-                    tracing::error!(code = "PLUGIN_INTERNAL", "the call of a plugin panicked");
-                    Failure::permanent("PLUGIN_INTERNAL", "the call met a defect of the host; its log has the details")
-                } else {
-                    Failure::transient(CallError::Stopping.code(), CallError::Stopping.to_string())
-                };
-                TaskReport { result: Err(failure), ran: None }
-            }
-        }
-    }
-}
-
-/// The engine ends an attempt by dropping its future; the call on the other side must end with it.
-struct AbortOnDrop<T>(JoinHandle<T>);
-
-impl<T> Drop for AbortOnDrop<T> {
-    fn drop(&mut self) {
-        self.0.abort();
+        // We are on the guests' threads already. A panic is the engine's to catch, and dropping us ends the call.
+        report(self.runtime.execute(request).await)
     }
 }
 

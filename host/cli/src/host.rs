@@ -62,10 +62,14 @@ impl Prepared {
     /// Opens the journal. From now on interrupted runs go on.
     pub(crate) fn start(self, guests: Handle) -> Result<Host, Fatal> {
         let Self { data_dir, runtime, workflows, retention } = self;
-        let executor = Arc::new(PluginExecutor::new(runtime.clone(), guests));
+        let executor = Arc::new(PluginExecutor::new(runtime.clone()));
         let startable: Workflows = workflows.iter().cloned().collect();
-        let options =
-            LocalOptions { workflows: Arc::new(startable), retention, ..LocalOptions::new(&data_dir, executor) };
+        let options = LocalOptions {
+            workflows: Arc::new(startable),
+            retention,
+            runtime: Some(guests),
+            ..LocalOptions::new(&data_dir, executor)
+        };
         let engine = LocalEngine::open(options).map_err(|error| {
             runtime.stop();
             engine_fatal(&error)

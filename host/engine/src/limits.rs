@@ -88,8 +88,9 @@ pub const FOLLOW_NOTICES_MAX: usize = 256;
 /// Rows of one answer of a list.
 pub const LIST_MAX: usize = 1000;
 
-/// The size at which the write-ahead log is copied into the journal file, in pages of 4 KiB.
-pub const WAL_PAGES: u32 = 4000;
+/// The size at which the write-ahead log is copied into the journal file, in pages of 4 KiB. The larger, the fewer pages
+/// are copied more than once, and the rarer a commit waits for it.
+pub const WAL_PAGES: u32 = 16_000;
 /// What the write-ahead log is cut to after it was larger, in bytes.
 pub const WAL_BYTES_MAX: u64 = 64 * 1024 * 1024;
 

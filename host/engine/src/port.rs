@@ -39,6 +39,17 @@ pub struct StartRequest {
 /// component when the run began.
 pub type Pins = BTreeMap<String, String>;
 
+/// How a run ended.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Outcome {
+    /// How.
+    pub status: Status,
+    /// What it answered; `None` unless it succeeded.
+    pub output: Option<Value>,
+    /// Why it did not succeed.
+    pub failure: Option<Failure>,
+}
+
 /// An execution as it stands.
 #[derive(Debug, Clone)]
 pub struct Execution {
@@ -435,6 +446,8 @@ pub struct EngineHealth {
     pub open_executions: u64,
     /// Tasks that run now.
     pub running_tasks: u64,
+    /// Commits since it was opened; each is one sync of the disk. 0 where somebody else keeps the journal.
+    pub commits: u64,
 }
 
 /// An engine.
@@ -442,6 +455,17 @@ pub struct EngineHealth {
 pub trait Engine: Send + Sync + 'static {
     /// Starts a run and answers once that is durable. Cancel-safe: dropped, the run was either started whole or not at all.
     async fn start(&self, request: StartRequest) -> Result<ExecutionId, crate::EngineError>;
+    /// Starts a run and waits for its end, but at most for `patience`; `None` when it goes on after that.
+    async fn run(
+        &self,
+        request: StartRequest,
+        patience: Duration,
+    ) -> Result<(ExecutionId, Option<Arc<Outcome>>), crate::EngineError> {
+        let id = self.start(request).await?;
+        let Ok(ended) = tokio::time::timeout(patience, self.wait(&id)).await else { return Ok((id, None)) };
+        let RunState { status, output, failure, .. } = ended?.state;
+        Ok((id, Some(Arc::new(Outcome { status, output, failure }))))
+    }
     /// An execution as it stands, `None` when there is none of this id. Its output is whole; what is large of its input
     /// and its tasks is a reference.
     async fn execution(&self, id: &ExecutionId) -> Result<Option<Execution>, crate::EngineError>;

@@ -21,6 +21,8 @@ pub const HEAD_READ_TIMEOUT: Duration = Duration::from_secs(15);
 pub const BODY_READ_TIMEOUT: Duration = Duration::from_secs(15);
 /// The host has this long to answer a request whose body has arrived.
 pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
+/// The longest that a client may wait for the end of an execution that it starts, with `Prefer: wait=SECONDS`.
+pub const RESULT_WAIT_MAX: Duration = Duration::from_secs(20);
 /// After the stop signal, requests in flight have this long to end.
 pub const CONNECTION_DRAIN: Duration = Duration::from_secs(3);
 /// Streams of events that are served at once; further ones are refused with `OVERLOADED`.
@@ -45,6 +47,7 @@ const _: () = assert!(compozy_engine::limits::IDEMPOTENCY_KEY_BYTES_MAX < HEAD_B
 const _: () = assert!(BODY_BYTES_MAX <= BODIES_BYTES_MAX);
 const _: () = assert!(STREAMS_MAX < CONNECTIONS_MAX, "streams leave room for requests");
 const _: () = assert!(BODY_READ_TIMEOUT.as_secs() < REQUEST_TIMEOUT.as_secs());
+const _: () = assert!(RESULT_WAIT_MAX.as_secs() < REQUEST_TIMEOUT.as_secs());
 
 /// The limits that tests make small.
 #[derive(Debug, Clone)]

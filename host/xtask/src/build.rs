@@ -44,9 +44,12 @@ fn programs(workspace: &Workspace, release: bool) -> Result<Vec<PathBuf>> {
 }
 
 /// An example program, compiled with what the tests use.
-pub(crate) fn example(workspace: &Workspace, name: &str) -> Result<PathBuf> {
+pub(crate) fn example(workspace: &Workspace, name: &str, release: bool) -> Result<PathBuf> {
     let mut command = process::cargo(&workspace.root);
     command.args(WORKSPACE).args(["--example", name]);
+    if release {
+        command.arg("--release");
+    }
     let built = process::artifacts(&mut command)?.into_iter().find_map(|artifact| artifact.executable);
     built.with_context(|| format!("cargo built no example `{name}`"))
 }

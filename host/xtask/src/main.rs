@@ -153,6 +153,21 @@ enum Bench {
     ///
     /// Starts a Redis server of its own, without persistence.
     Stores(BenchArgs),
+    /// What a durable run costs: a real host over HTTP, the same engine without HTTP, and the least that its rows cost by
+    /// plain SQL on the same disk; growth with a backlog, restart, start, memory.
+    Engine(EngineArgs),
+}
+
+#[derive(Debug, Args)]
+struct EngineArgs {
+    #[command(flatten)]
+    common: BenchArgs,
+    /// How long each load lasts, in seconds.
+    #[arg(long, value_name = "N", default_value_t = 30, value_parser = clap::value_parser!(u32).range(1..=3600))]
+    seconds: u32,
+    /// Measures the program that users get (`cargo xtask build --release`); takes several minutes more to build.
+    #[arg(long)]
+    release: bool,
 }
 
 #[derive(Debug, Args)]
@@ -160,7 +175,7 @@ struct BenchArgs {
     /// One JSON object per line: {measure, value, unit, baseline, ratio}.
     #[arg(long)]
     json: bool,
-    /// Only this measure; for `stores`, measures whose name begins so.
+    /// Only this measure; for `stores`, measures whose name begins so; for `engine`, one of `start`, `http`, `local`, `backlog`.
     #[arg(long, value_name = "MEASURE")]
     only: Option<String>,
 }
@@ -208,6 +223,7 @@ fn run(command: &Command) -> Result<ExitCode> {
         Command::Powerloss(args) => powerloss::run(&workspace, args),
         Command::Scale => scale::run(&workspace),
         Command::Simulate(args) => simulate::run(&workspace, args),
+        Command::Bench(Bench::Engine(args)) => bench::engine(&workspace, args),
     }
 }
 

@@ -72,13 +72,13 @@ pub(super) fn spawn(shared: &Arc<Shared>, launch: &Launch) -> (AbortHandle, Sign
         shared.tell(Notice::AttemptStarted { id, task, attempt: launch.attempt });
     }
     let signs = call.signs.clone();
-    let launch = launch.clone();
+    let (attempt, bound, called) = (launch.attempt, launch.bound, Arc::clone(&launch.call));
     let task = shared.runtime.spawn(async move {
         let executor = Arc::clone(&guard.shared.executor);
         let timeout = call.timeout;
         let key = call.task.clone();
         // The executor's future is gone when this ends, so nothing of the attempt runs after its report.
-        let heartbeat = launch.call.policy.heartbeat_ms.map(Duration::from_millis);
+        let heartbeat = called.policy.heartbeat_ms.map(Duration::from_millis);
         let signs = call.signs.clone();
         let shared = Arc::clone(&guard.shared);
         let work = bounded(catch_panic(blobs::execute(&shared, executor, call)), &signs, timeout, heartbeat);
@@ -86,8 +86,8 @@ pub(super) fn spawn(shared: &Arc<Shared>, launch: &Launch) -> (AbortHandle, Sign
             Ok(Ok(report)) => report,
             Ok(Err(panic)) => failed(panicked(&key, &panic)),
             Err(passed) => {
-                let bound = passed.unwrap_or(launch.bound);
-                failed(retry::timed_out(&key, launch.attempt, &launch.call.policy, bound))
+                let bound = passed.unwrap_or(bound);
+                failed(retry::timed_out(&key, attempt, &called.policy, bound))
             }
         };
         // The work is done: from here on its time does not count.

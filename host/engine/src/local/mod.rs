@@ -48,6 +48,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use compozy_interpreter::RunState;
+use compozy_plan::blob::has_blob_key;
 use tokio::runtime::Handle;
 use tokio::sync::{broadcast, oneshot};
 
@@ -60,7 +62,7 @@ use self::lock::OwnerLock;
 use self::prune::Over;
 use self::queue::{QueueLimits, Request};
 use self::reader::Readers;
-use self::request::Definitions;
+use self::request::{Definitions, Start};
 use self::shared::{Phase, Shared};
 use self::vault::{Claim, Vault};
 use self::writer::Writer;
@@ -68,7 +70,7 @@ use crate::blob_store::{BlobStore, FileBlobs};
 use crate::clock::{Clock, SystemClock};
 use crate::port::{
     Control, Engine, EngineHealth, Execution, ExecutionId, ExecutionSummary, Filter, JournalPage, JournalRecord,
-    Notice, StartRequest, TaskExecutor, Workflows,
+    Notice, Outcome, StartRequest, TaskExecutor, Workflows,
 };
 use crate::{Difference, EngineError, History, limits};
 
@@ -200,6 +202,27 @@ impl LocalEngine {
         answer.await.map_err(|_writer_gone| EngineError::Stopping)?
     }
 
+    /// Checks a request, and puts away what is large of it.
+    async fn take_in(&self, request: StartRequest) -> Result<Start, EngineError> {
+        let (definitions, vault) = (Arc::clone(&self.definitions), Arc::clone(&self.shared.vault));
+        let now_ms = self.shared.clock.now_ms();
+        let large = request::json_bytes(&request.input) > limits::INLINE_BYTES_MAX;
+        self.maybe_blocking(large, move || request::take_in(&definitions, request, now_ms, &vault)).await
+    }
+
+    /// An outcome with all that its output refers to.
+    async fn whole(&self, outcome: Option<Arc<Outcome>>) -> Result<Option<Arc<Outcome>>, EngineError> {
+        let Some(outcome) = outcome else { return Ok(None) };
+        if !outcome.output.as_ref().is_some_and(has_blob_key) {
+            return Ok(Some(outcome));
+        }
+        let Outcome { status, output, failure } = Arc::unwrap_or_clone(outcome);
+        let vault = Arc::clone(&self.shared.vault);
+        let read = move || Ok(output.map(|output| vault.whole_or_as_it_is(output)));
+        let output = self.maybe_blocking(true, read).await?;
+        Ok(Some(Arc::new(Outcome { status, output, failure })))
+    }
+
     /// Runs what may write to the blob store where it may block.
     async fn maybe_blocking<T: Send + 'static>(
         &self,
@@ -210,7 +233,7 @@ impl LocalEngine {
             return work();
         }
         let done = self.shared.runtime.spawn_blocking(work).await;
-        done.map_err(|e| EngineError::Internal(format!("putting away a value: {e}")))?
+        done.map_err(|e| EngineError::Internal(format!("the blob store: {e}")))?
     }
 
     fn shut_down(&self) {
@@ -248,12 +271,40 @@ impl Drop for WriterGone {
 #[async_trait::async_trait]
 impl Engine for LocalEngine {
     async fn start(&self, request: StartRequest) -> Result<ExecutionId, EngineError> {
-        let (definitions, vault) = (Arc::clone(&self.definitions), Arc::clone(&self.shared.vault));
-        let now_ms = self.shared.clock.now_ms();
-        let large = request::json_bytes(&request.input) > limits::INLINE_BYTES_MAX;
-        let take_in = move || request::take_in(&definitions, request, now_ms, &vault);
-        let start = self.maybe_blocking(large, take_in).await?;
+        let start = self.take_in(request).await?;
         self.ask(|reply| Request::Start { start: Box::new(start), reply }).await
+    }
+
+    async fn run(
+        &self,
+        request: StartRequest,
+        patience: Duration,
+    ) -> Result<(ExecutionId, Option<Arc<Outcome>>), EngineError> {
+        let start = self.take_in(request).await?;
+        let own = start.id.clone();
+        // Before it begins, so that its end cannot be missed and nothing need be read to know of it.
+        let mut waiter = self.shared.waiter(&own);
+        let until = tokio::time::Instant::now() + patience;
+        let id = self.ask(|reply| Request::Start { start: Box::new(start), reply }).await?;
+        let outcome = async {
+            if id != own {
+                // A repeated request: the first one's run may have ended long ago.
+                let RunState { status, output, failure, .. } = self.wait(&id).await?.state;
+                return Ok(Some(Arc::new(Outcome { status, output, failure })));
+            }
+            let mut phase = self.shared.phase.subscribe();
+            tokio::select! {
+                ended = waiter.ended.wait_for(Option::is_some) => {
+                    Ok(ended.map_err(|_writer_gone| EngineError::Stopping)?.clone())
+                }
+                // It was started and goes on when the journal is opened again.
+                _ = phase.wait_for(|phase| *phase == Phase::Stopped) => Ok(None),
+            }
+        };
+        match tokio::time::timeout_at(until, outcome).await {
+            Ok(outcome) => Ok((id, self.whole(outcome?).await?)),
+            Err(_elapsed) => Ok((id, None)),
+        }
     }
 
     async fn execution(&self, id: &ExecutionId) -> Result<Option<Execution>, EngineError> {
@@ -323,19 +374,17 @@ impl Engine for LocalEngine {
     }
 
     async fn wait(&self, id: &ExecutionId) -> Result<Execution, EngineError> {
-        let waiter = self.shared.waiter(id);
+        let mut waiter = self.shared.waiter(id);
         let mut phase = self.shared.phase.subscribe();
         loop {
-            let ended = waiter.ended.notified();
-            tokio::pin!(ended);
             // From here on no end is missed, so the state is read after it.
-            ended.as_mut().enable();
+            waiter.ended.mark_unchanged();
             if self.readers.has_ended(id).await? {
                 let execution = self.execution(id).await?;
                 return execution.ok_or_else(|| EngineError::ExecutionNotFound { id: id.clone() });
             }
             tokio::select! {
-                () = ended => {}
+                _ = waiter.ended.changed() => {}
                 _ = phase.wait_for(|phase| *phase == Phase::Stopped) => return Err(EngineError::Stopping),
             }
         }

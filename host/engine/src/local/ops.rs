@@ -367,6 +367,11 @@ pub(super) fn more_lanes(conn: &Connection, lanes: &mut Lanes) -> rusqlite::Resu
     Ok(())
 }
 
+/// Begins an attempt of a task.
+pub(super) const BEGIN_ATTEMPT: &str = "
+    UPDATE task SET state = 'running', attempt = ?2, epoch = ?3, started_at_ms = ?4, ended_at_ms = NULL
+    WHERE id = ?1 AND state = 'ready'";
+
 /// Gives a slot to a task. One whose time is over meanwhile fails instead.
 pub(super) fn dispatch(tx: &mut Tx<'_>, runs: &mut Runs, lane: &Arc<Lane>, ready: &Ready) -> Result<(), Fault> {
     // An earlier task of the same round may have ended the run.
@@ -380,12 +385,7 @@ pub(super) fn dispatch(tx: &mut Tx<'_>, runs: &mut Runs, lane: &Arc<Lane>, ready
         let failure = retry::timed_out(&ready.key, ready.attempt, &call.policy, Timeout::ScheduleToClose);
         return fail_ready(tx, runs, ready, failure);
     };
-    tx.conn
-        .prepare_cached(
-            "UPDATE task SET state = 'running', attempt = ?2, epoch = ?3, started_at_ms = ?4, ended_at_ms = NULL
-             WHERE id = ?1 AND state = 'ready'",
-        )?
-        .execute((ready.task, ready.attempt + 1, tx.epoch, tx.now_ms))?;
+    tx.conn.prepare_cached(BEGIN_ATTEMPT)?.execute((ready.task, ready.attempt + 1, tx.epoch, tx.now_ms))?;
     tx.take(lane, ready.task);
     tx.effects.push(Effect::Launch(Launch {
         task: ready.task,

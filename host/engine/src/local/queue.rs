@@ -94,6 +94,8 @@ struct Inner {
     reports: VecDeque<Report>,
     woken: bool,
     shutdown: bool,
+    /// The writer waits. While it works nobody need call the system to wake it.
+    asleep: bool,
 }
 
 pub(super) struct Queue {
@@ -110,6 +112,15 @@ impl Queue {
     fn lock(&self) -> MutexGuard<'_, Inner> {
         // Nothing panics while it holds the lock.
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn rouse(&self, mut inner: MutexGuard<'_, Inner>) {
+        let asleep = std::mem::take(&mut inner.asleep);
+        // Not while it is locked: the writer would wake up only to wait for us.
+        drop(inner);
+        if asleep {
+            self.wake.notify_one();
+        }
     }
 
     /// Takes a request, or refuses it when the writer is too far behind.
@@ -132,32 +143,36 @@ impl Queue {
         }
         inner.bytes += bytes;
         inner.requests.push_back(request);
-        self.wake.notify_one();
+        self.rouse(inner);
         Ok(())
     }
 
     /// Takes a report. There are at most as many as attempts that run.
     pub(super) fn report(&self, report: Report) {
-        self.lock().reports.push_back(report);
-        self.wake.notify_one();
+        let mut inner = self.lock();
+        inner.reports.push_back(report);
+        self.rouse(inner);
     }
 
     /// Lets the writer look around.
     pub(super) fn wake(&self) {
-        self.lock().woken = true;
-        self.wake.notify_one();
+        let mut inner = self.lock();
+        inner.woken = true;
+        self.rouse(inner);
     }
 
     /// Lets the writer end. What still waits is refused by it.
     pub(super) fn shutdown(&self) {
-        self.lock().shutdown = true;
-        self.wake.notify_one();
+        let mut inner = self.lock();
+        inner.shutdown = true;
+        self.rouse(inner);
     }
 
     /// Waits until there is something, but at most until `until`, and takes what is there: it never waits for more.
     pub(super) fn drain(&self, until: Option<Instant>) -> Drained {
         let mut inner = self.lock();
         while inner.requests.is_empty() && inner.reports.is_empty() && !inner.woken && !inner.shutdown {
+            inner.asleep = true;
             let Some(until) = until else {
                 inner = self.wake.wait(inner).unwrap_or_else(PoisonError::into_inner);
                 continue;
@@ -168,6 +183,7 @@ impl Queue {
             }
             inner = self.wake.wait_timeout(inner, left).unwrap_or_else(PoisonError::into_inner).0;
         }
+        inner.asleep = false;
         inner.woken = false;
         let mut drained = Drained { shutdown: inner.shutdown, ..Drained::default() };
         let mut bytes = 0;

@@ -124,11 +124,7 @@ impl Readers {
             if let Some(output) = execution.as_mut().and_then(|execution| execution.state.output.as_mut())
                 && has_blob_key(output)
             {
-                // A reference is better than no answer.
-                match vault.whole(output.clone()) {
-                    Ok(whole) => *output = whole,
-                    Err(error) => tracing::warn!(%error, "an output cannot be shown whole"),
-                }
+                *output = vault.whole_or_as_it_is(std::mem::take(output));
             }
             Ok(execution)
         })

@@ -6,13 +6,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use serde::Serialize;
 use tokio::runtime::Handle;
-use tokio::sync::{Notify, broadcast, watch};
+use tokio::sync::{broadcast, watch};
 
 use super::queue::{Queue, QueueLimits};
 use super::vault::Vault;
 use crate::clock::Clock;
 use crate::limits;
-use crate::port::{EngineHealth, ExecutionId, Notice, TaskExecutor};
+use crate::port::{EngineHealth, ExecutionId, Notice, Outcome, TaskExecutor};
 
 /// How far the engine is with stopping.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -57,7 +57,7 @@ pub(super) fn add(counter: &AtomicU64, by: u64) {
 
 /// Callers that wait for the end of one run.
 struct Waiters {
-    ended: Arc<Notify>,
+    ended: watch::Sender<Option<Arc<Outcome>>>,
     count: usize,
 }
 
@@ -189,22 +189,23 @@ impl Shared {
             detail,
             open_executions: self.counters.open_executions.load(Ordering::Relaxed),
             running_tasks: self.counters.running_tasks.load(Ordering::Relaxed),
+            commits: self.counters.commits.load(Ordering::Relaxed),
         }
     }
 
     /// Wakes those that wait for the end of a run.
-    pub(super) fn wake_waiters(&self, id: &ExecutionId) {
+    pub(super) fn wake_waiters(&self, id: &ExecutionId, outcome: Outcome) {
         if let Some(waiters) = self.waiters.lock().unwrap_or_else(PoisonError::into_inner).get(id) {
-            waiters.ended.notify_waiters();
+            waiters.ended.send_replace(Some(Arc::new(outcome)));
         }
     }
 
     /// Registers a caller that waits for the end of a run, until the answer is dropped.
     pub(super) fn waiter(self: &Arc<Self>, id: &ExecutionId) -> Waiter {
         let mut all = self.waiters.lock().unwrap_or_else(PoisonError::into_inner);
-        let waiters = all.entry(id.clone()).or_insert_with(|| Waiters { ended: Arc::new(Notify::new()), count: 0 });
+        let waiters = all.entry(id.clone()).or_insert_with(|| Waiters { ended: watch::channel(None).0, count: 0 });
         waiters.count += 1;
-        Waiter { shared: Arc::clone(self), id: id.clone(), ended: Arc::clone(&waiters.ended) }
+        Waiter { shared: Arc::clone(self), id: id.clone(), ended: waiters.ended.subscribe() }
     }
 }
 
@@ -212,7 +213,8 @@ impl Shared {
 pub(super) struct Waiter {
     shared: Arc<Shared>,
     id: ExecutionId,
-    pub(super) ended: Arc<Notify>,
+    /// How the run ended, if it did since the first of its callers began to wait.
+    pub(super) ended: watch::Receiver<Option<Arc<Outcome>>>,
 }
 
 impl Drop for Waiter {

@@ -9,12 +9,12 @@ use serde_json::{Value, json};
 
 use super::attempt::Launch;
 use super::file::JournalFile;
-use super::lanes::{Lane, Lanes};
+use super::lanes::Lanes;
 use super::ops;
 use super::outside::{OPEN_CHILD, OPEN_CHILDREN};
 use super::request::{Definitions, take_in};
 use super::runs::{Fault, Hot, Runs, TAIL};
-use super::tx::{Effect, OPEN_TASK, OPEN_TASKS, Tx};
+use super::tx::{Effect, INSERT_TASK, OPEN_TASK, OPEN_TASKS, Tx};
 use super::vault::Vault;
 use super::{control, prune, reader, writer};
 use crate::blob_store::FileBlobs;
@@ -197,11 +197,40 @@ fn hot_queries_use_an_index_and_sort_nothing() {
     }
 }
 
+#[test]
+fn no_statement_of_a_step_builds_a_table_in_memory() {
+    let bench = Bench::new();
+    let statements = [
+        INSERT_TASK,
+        ops::CLOSE_ATTEMPT,
+        ops::BEGIN_ATTEMPT,
+        ops::NEXT_READY,
+        OPEN_TASK,
+        OPEN_TASKS,
+        OPEN_CHILDREN,
+        TAIL,
+        "DELETE FROM timer WHERE run = ?1",
+    ];
+    for statement in statements {
+        let program = explain(&bench.conn, "EXPLAIN", statement, 1);
+        assert!(!program.contains("Ephemeral") && !program.contains("Sorter"), "{statement}\n{program}");
+    }
+    let refused = bench.conn.execute(
+        "INSERT INTO task(run, key, queue, state, scheduled_at_ms, call) VALUES (1, 'k', '', 'odd', 0, '')",
+        [],
+    );
+    assert!(refused.unwrap_err().to_string().contains("CHECK"), "a state that does not exist is still refused");
+}
+
 fn query_plan(conn: &Connection, query: &str) -> String {
-    let mut statement = conn.prepare(&format!("EXPLAIN QUERY PLAN {query}")).unwrap();
+    explain(conn, "EXPLAIN QUERY PLAN", query, 3)
+}
+
+fn explain(conn: &Connection, how: &str, query: &str, column: usize) -> String {
+    let mut statement = conn.prepare(&format!("{how} {query}")).unwrap();
     let count = statement.parameter_count();
     let values = vec![rusqlite::types::Value::Null; count];
-    let rows = statement.query_map(rusqlite::params_from_iter(values), |row| row.get::<_, String>(3)).unwrap();
+    let rows = statement.query_map(rusqlite::params_from_iter(values), |row| row.get::<_, String>(column)).unwrap();
     rows.collect::<Result<Vec<_>, _>>().unwrap().join("\n")
 }
 
@@ -292,7 +321,7 @@ fn a_run_at_its_limit_of_events_or_bytes_ends_with_a_clear_reason() {
         bench.runs.put(hot);
         let (result, effects) = bench.work(1, |tx, runs| end(tx, runs, &launch));
         result.unwrap();
-        assert!(effects.iter().any(|effect| matches!(effect, Effect::RunEnded(_))));
+        assert!(effects.iter().any(|effect| matches!(effect, Effect::RunEnded(..))));
         let last: String =
             bench.conn.query_row("SELECT body FROM journal ORDER BY seq DESC LIMIT 1", [], |row| row.get(0)).unwrap();
         let Event::Terminated { failure, .. } = serde_json::from_str(&last).unwrap() else { panic!("{last}") };

@@ -17,14 +17,18 @@ use super::retry::{self, attempt_bound};
 use super::runs::{Fault, Hot, read_state};
 use super::vault::{Claim, Vault, unavailable};
 use crate::limits;
-use crate::port::{ExecutionId, Notice, Ran};
+use crate::port::{ExecutionId, Notice, Outcome, Ran};
 
 /// One task of a run, if it has not ended.
 pub(super) const OPEN_TASK: &str = "SELECT id, state, not_before_ms, queue FROM task
-    WHERE run = ?1 AND key = ?2 AND state IN ('ready', 'running', 'delayed')";
+    WHERE run = ?1 AND key = ?2 AND CASE state WHEN 'ready' THEN 1 WHEN 'running' THEN 1 WHEN 'delayed' THEN 1 END";
 /// The tasks of a run that have not ended.
 pub(super) const OPEN_TASKS: &str = "SELECT id, state, not_before_ms, queue FROM task
-    WHERE run = ?1 AND state IN ('ready', 'running', 'delayed')";
+    WHERE run = ?1 AND CASE state WHEN 'ready' THEN 1 WHEN 'running' THEN 1 WHEN 'delayed' THEN 1 END";
+/// Writes a task.
+pub(super) const INSERT_TASK: &str = "INSERT INTO task(run, key, queue, state, attempt, epoch, scheduled_at_ms,
+    deadline_ms, started_at_ms, ended_at_ms, last_failure, call)
+    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)";
 
 /// What happens after the commit, in order.
 pub(super) enum Effect {
@@ -43,7 +47,7 @@ pub(super) enum Effect {
     /// A run began.
     RunStarted,
     /// A run ended.
-    RunEnded(ExecutionId),
+    RunEnded(ExecutionId, Outcome),
     /// Forget those of these blobs that no run refers to any more.
     ForgetBlobs(Vec<String>),
     /// A result came too late.
@@ -364,26 +368,20 @@ impl Tx<'_> {
         deadline_ms: Option<u64>,
     ) -> Result<i64, Fault> {
         let running = state == "running";
-        self.conn
-            .prepare_cached(
-                "INSERT INTO task(run, key, queue, state, attempt, epoch, scheduled_at_ms, deadline_ms, started_at_ms,
-                                  ended_at_ms, last_failure, call)
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)",
-            )?
-            .execute((
-                hot.row,
-                &task.0,
-                &lane.name,
-                state,
-                u32::from(running),
-                if running { self.epoch } else { 0 },
-                self.now_ms,
-                deadline_ms,
-                running.then_some(self.now_ms),
-                failure.map(|_| self.now_ms),
-                failure.map(failure_text),
-                to_json(call)?,
-            ))?;
+        self.conn.prepare_cached(INSERT_TASK)?.execute((
+            hot.row,
+            &task.0,
+            &lane.name,
+            state,
+            u32::from(running),
+            if running { self.epoch } else { 0 },
+            self.now_ms,
+            deadline_ms,
+            running.then_some(self.now_ms),
+            failure.map(|_| self.now_ms),
+            failure.map(failure_text),
+            to_json(call)?,
+        ))?;
         Ok(self.conn.last_insert_rowid())
     }
 
@@ -431,7 +429,8 @@ impl Tx<'_> {
         // The last snapshot makes an ended run readable by itself, without its definition or the interpreter.
         self.snapshot(hot)?;
         let (id, status) = (hot.id.clone(), hot.state.status);
-        let ended = Effect::RunEnded(id.clone());
+        let outcome = Outcome { status, output: hot.state.output.clone(), failure: hot.state.failure.clone() };
+        let ended = Effect::RunEnded(id.clone(), outcome);
         self.notice(|| Notice::ExecutionEnded { id, status });
         // After the notices: who waits for the run has then been told of all its tasks.
         self.effects.push(ended);

@@ -334,9 +334,9 @@ impl Writer {
             Effect::Delay(at_ms, task) => drop(self.delayed.insert((at_ms, task))),
             Effect::Undelay(at_ms, task) => drop(self.delayed.remove(&(at_ms, task))),
             Effect::RunStarted => add(&counters.open_executions, 1),
-            Effect::RunEnded(id) => {
+            Effect::RunEnded(id, outcome) => {
                 counters.open_executions.fetch_sub(1, std::sync::atomic::Ordering::Relaxed);
-                self.shared.wake_waiters(&id);
+                self.shared.wake_waiters(&id, outcome);
             }
             Effect::ForgetBlobs(digests) => self.forget_blobs(&digests),
             Effect::Stale => add(&counters.stale_results, 1),

@@ -237,16 +237,6 @@ fn waiting(folder: &Path) -> usize {
 }
 
 #[tokio::test]
-async fn a_linear_run_needs_one_commit_more_than_it_has_tasks() {
-    const TASKS: u64 = 40;
-    let dir = tempfile::tempdir().unwrap();
-    let engine = open(dir.path(), &Script::echo());
-    let before = engine.stats().commits;
-    run(&engine, request(&linear(TASKS as usize))).await;
-    assert_eq!(engine.stats().commits - before, TASKS + 1);
-}
-
-#[tokio::test]
 async fn one_bad_operation_does_not_fail_those_that_share_its_commit() {
     let dir = tempfile::tempdir().unwrap();
     let engine = open(dir.path(), &Script::echo());

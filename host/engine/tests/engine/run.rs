@@ -1,11 +1,12 @@
 //! Starting, looking at and ending runs.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use compozy_engine::local::JournalView;
 use compozy_engine::port::{Engine as _, ExecutionId, Notice};
 use compozy_engine::{EngineError, ErrorKind, limits};
-use compozy_interpreter::{Status, TaskKey};
+use compozy_interpreter::{Failure, Status, TaskKey};
 use compozy_plan::plan::Plan;
 use serde_json::{Value, json};
 use tokio::runtime::Handle;
@@ -288,4 +289,45 @@ async fn verify_notices_a_state_that_its_journal_does_not_lead_to() {
     let difference = engine.verify(&id).await.unwrap().unwrap();
     assert_eq!((difference.seq, difference.kind.as_str()), (2, "task_completed"), "{difference}");
     assert_eq!((difference.what.as_str(), &difference.expected), ("task t0", &json!(null)));
+}
+
+#[tokio::test]
+async fn a_start_can_wait_for_its_result_and_is_patient_as_long_as_told() {
+    let dir = tempfile::tempdir().unwrap();
+    let script = Script::new(|call| {
+        Box::pin(async move {
+            match call.input["how"].as_str() {
+                Some("hangs") => std::future::pending().await,
+                Some("fails") => report(Err(Failure::permanent("NO", "no"))),
+                _ => report(Ok(json!({"n": 1}))),
+            }
+        }) as Answer
+    });
+    let engine = open(dir.path(), &script);
+    let plan = plan("tasks: [{id: a, tool: tool, with: {how: '{{ .input.how }}'}}]");
+    let how = |how: &str| request_with(&plan, json!({"how": how}));
+    let patience = Duration::from_mins(1);
+
+    let (id, outcome) = within(engine.run(how("works"), patience)).await.unwrap();
+    let outcome = outcome.expect("it ends at once");
+    assert_eq!((outcome.status, &outcome.output), (Status::Success, &Some(json!({"n": 1}))));
+    assert_eq!(engine.execution(&id).await.unwrap().unwrap().state.output, outcome.output);
+    let (_, outcome) = within(engine.run(how("fails"), patience)).await.unwrap();
+    assert_eq!(outcome.unwrap().failure.as_ref().map(|failure| failure.code.as_str()), Some("NO"));
+
+    // The same key answers the first run's result, though that ended long ago.
+    let keyed = || keyed(&plan, json!({"how": "works"}), "k");
+    let (first, _) = within(engine.run(keyed(), patience)).await.unwrap();
+    let (again, outcome) = within(engine.run(keyed(), patience)).await.unwrap();
+    assert_eq!((again, outcome.unwrap().status), (first, Status::Success));
+
+    let (id, outcome) = within(engine.run(how("hangs"), Duration::from_millis(20))).await.unwrap();
+    assert!(outcome.is_none());
+    assert_eq!(engine.execution(&id).await.unwrap().unwrap().state.status, Status::Running);
+    // Nobody is kept waiting by an engine that stops.
+    let (waits, ()) = tokio::join!(engine.run(how("hangs"), patience), async {
+        until("it runs", || script.count() == 5).await;
+        engine.stop(Duration::ZERO).await;
+    });
+    assert!(waits.unwrap().1.is_none());
 }

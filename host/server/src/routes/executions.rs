@@ -1,5 +1,7 @@
 //! Executions: start one, look at one.
 
+use std::time::Duration;
+
 use axum::Json;
 use axum::body::Body;
 use axum::extract::rejection::{PathRejection, QueryRejection};
@@ -8,7 +10,7 @@ use axum::http::{HeaderMap, Request, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use compozy_engine::EngineError;
 use compozy_engine::limits::LIST_MAX;
-use compozy_engine::port::{ExecutionId, Filter, StartRequest};
+use compozy_engine::port::{ExecutionId, Filter, Outcome, StartRequest};
 use compozy_interpreter::Status;
 use compozy_plan::dispatch::{PRIORITY_FIRST, PRIORITY_LAST};
 use serde::Deserialize;
@@ -17,12 +19,15 @@ use serde_json::{Value, json};
 use super::API;
 use super::engine_error::problem_of;
 use crate::body::read_json;
-use crate::limits::LIST_DEFAULT;
+use crate::limits::{LIST_DEFAULT, RESULT_WAIT_MAX};
 use crate::problem::{Code, Problem, suggest};
 use crate::state::AppState;
 use crate::view;
 
 /// `POST /api/v0/workflows/{id}/executions` with `{"input": ..., "priority": 1 to 5}`, both optional: answers 202 once the start is durable.
+///
+/// With `Prefer: wait=SECONDS` (RFC 7240): answers 200 with the result if it is there by then, at most after
+/// [`RESULT_WAIT_MAX`].
 pub(super) async fn start(
     State(state): State<AppState>,
     id: Result<Path<String>, PathRejection>,
@@ -40,8 +45,19 @@ pub(super) async fn start(
     let idempotency_key = idempotency_key(&headers)?;
     let (input, priority) = input_of(read_json(request, &state.limits).await?)?;
     let start = StartRequest { plan: plan.clone(), input, idempotency_key, priority };
-    let started = state.engine.start(start).await.map_err(|error| problem_of(&error))?;
+    let (started, outcome) = match result_wait(&headers)? {
+        None => (state.engine.start(start).await.map_err(|error| problem_of(&error))?, None),
+        Some(wait) => state.engine.run(start, wait).await.map_err(|error| problem_of(&error))?,
+    };
     let location = format!("{API}/executions/{started}");
+    if let Some(outcome) = outcome {
+        let Outcome { status, output, failure } = &*outcome;
+        let body = json!({
+            "exec_id": started.0, "exec_url": location, "workflow_id": id,
+            "status": status, "output": output, "failure": failure,
+        });
+        return Ok((StatusCode::OK, [(header::LOCATION, location)], Json(body)).into_response());
+    }
     let body = json!({ "exec_id": started.0, "exec_url": location, "workflow_id": id });
     Ok((StatusCode::ACCEPTED, [(header::LOCATION, location)], Json(body)).into_response())
 }
@@ -181,6 +197,24 @@ pub(super) fn kind_of(value: &Value) -> &'static str {
         Value::Array(_) => "an array",
         Value::Object(_) => "an object",
     }
+}
+
+/// `Prefer: wait=SECONDS`. A preference that means nothing here is ignored, as the standard wants it.
+fn result_wait(headers: &HeaderMap) -> Result<Option<Duration>, Problem> {
+    let preferences = headers.get_all("prefer").iter().filter_map(|value| value.to_str().ok());
+    for preference in preferences.flat_map(|value| value.split([',', ';'])) {
+        let Some((name, value)) = preference.split_once('=') else { continue };
+        if !name.trim().eq_ignore_ascii_case("wait") {
+            continue;
+        }
+        let max = RESULT_WAIT_MAX.as_secs();
+        let seconds = value.trim().trim_matches('"').parse().ok().filter(|seconds| (1..=max).contains(seconds));
+        let wrong = || format!("`Prefer: wait={}` must be 1 to {max} seconds", value.trim());
+        return seconds
+            .map(|seconds| Some(Duration::from_secs(seconds)))
+            .ok_or_else(|| Problem::new(Code::InvalidRequest, wrong()));
+    }
+    Ok(None)
 }
 
 /// `Idempotency-Key`, or `X-Idempotency-Key` as older clients spell it. Its length is the engine's to check.

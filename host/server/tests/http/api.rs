@@ -36,6 +36,13 @@ fn get(path: &str) -> Request<Body> {
     Request::get(path).body(Body::empty()).expect("a request")
 }
 
+/// A start with preferences.
+fn waiting(prefer: &str) -> Request<Body> {
+    let mut request = post(START, JSON, r#"{"input":{},"priority":2}"#);
+    request.headers_mut().insert("prefer", prefer.parse().expect("a header"));
+    request
+}
+
 fn small() -> Limits {
     Limits { body_bytes: 200, request: Duration::from_millis(300), ..Limits::default() }
 }
@@ -58,6 +65,22 @@ async fn a_start_is_accepted_with_its_location() {
     }
 }
 
+#[tokio::test]
+async fn a_start_that_waits_gets_the_result_and_a_preference_that_means_nothing_is_ignored() {
+    let (state, engine) = state(small());
+    let router = router(state);
+    for (prefer, waits) in [("respond-async, wait=5", true), ("WAIT=\"1\"", true), ("return=minimal", false)] {
+        let (status, headers, body) = call(&router, waiting(prefer)).await;
+        let exec_id = format!("exec-{}", engine.starts());
+        assert_eq!(headers["location"], format!("/api/v0/executions/{exec_id}").as_str());
+        assert_eq!((status.as_u16(), &body["exec_id"]), (if waits { 200 } else { 202 }, &json!(exec_id)), "{prefer}");
+        let result = waits.then(|| json!(["SUCCESS", {"answer": 42}, null]));
+        let found = waits.then(|| json!([body["status"], body["output"], body["failure"]]));
+        assert_eq!(found, result, "{prefer}");
+        assert_eq!(engine.last_priority(), Some(2));
+    }
+}
+
 /// Every refusal: what is sent, and the status, code and part of the detail that come back.
 #[tokio::test]
 async fn refusals_are_problem_documents() {
@@ -71,6 +94,8 @@ async fn refusals_are_problem_documents() {
         (post(START, JSON, "[1]"), 400, "INVALID_REQUEST", "not an array"),
         (post(START, JSON, r#"{"inptu":{}}"#), 400, "INVALID_REQUEST", "did you mean `input`?"),
         (post(START, JSON, input("invalid")), 400, "INVALID_INPUT", "`/city`"),
+        (post(START, JSON, r#"{"priority":6}"#), 400, "INVALID_REQUEST", "1 (first) to 5 (last) but is `6`"),
+        (waiting("wait=21"), 400, "INVALID_REQUEST", "`Prefer: wait=21` must be 1 to 20 seconds"),
         (post(START, "text/plain", "{}"), 415, "UNSUPPORTED_MEDIA_TYPE", "`text/plain`"),
         (post(START, "", "{}"), 415, "UNSUPPORTED_MEDIA_TYPE", "no `Content-Type`"),
         (post(START, JSON, big), 413, "PAYLOAD_TOO_LARGE", "200 bytes"),

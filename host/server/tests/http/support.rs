@@ -43,6 +43,11 @@ impl FakeEngine {
     pub(crate) fn starts(&self) -> usize {
         self.started.lock().expect("no test panics while it holds the lock").len()
     }
+    /// The priority that the last start asked for.
+    pub(crate) fn last_priority(&self) -> Option<u8> {
+        self.started.lock().expect("no test panics while it holds the lock").last().and_then(|start| start.priority)
+    }
+
     pub(crate) fn keys(&self) -> Vec<Option<String>> {
         self.started
             .lock()
@@ -148,6 +153,7 @@ impl Engine for FakeEngine {
             detail: "in memory".into(),
             open_executions: 0,
             running_tasks: 0,
+            commits: 0,
         }
     }
 
