@@ -10,9 +10,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
-/// How long others may overtake somebody who waits.
-const PATIENCE: Duration = Duration::from_millis(100);
-/// How often a taken right is looked at before its holder is waited for: most statements end within these some microseconds.
+/// How long others may overtake somebody who waits. Longer than a line of all callers takes that are let in at once, so that a stall, as
+/// when the log is written back, does not leave a line behind in which everybody has waited too long for ever.
+const PATIENCE: Duration = Duration::from_millis(10);
+/// How often a taken right is looked at before somebody waits for it in line: some microseconds, in which many a statement ends.
 const SPINS: u32 = 100;
 
 /// The right to write to one database. One at a time has it.
@@ -47,15 +48,18 @@ impl Turn {
         self.line.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes the right if it is free. Looks at it for some microseconds.
+    /// Takes the right if it is free, or becomes so within some microseconds while nobody else waits.
     pub(super) fn try_take(self: &Arc<Self>) -> Option<Permit> {
         for _ in 0..SPINS {
-            if !std::mem::replace(&mut self.line().taken, true) {
+            let mut line = self.line();
+            if !std::mem::replace(&mut line.taken, true) {
                 return Some(Permit(Arc::clone(self)));
             }
-            for _ in 0..8 {
-                std::hint::spin_loop();
+            if !line.waiting.is_empty() {
+                return None;
             }
+            drop(line);
+            std::hint::spin_loop();
         }
         None
     }
