@@ -22,6 +22,7 @@ pub use crate::bindings::locks::exports::compozy::store::locks::Guest as Locks;
 pub use crate::bindings::memory_store::exports::compozy::store::memory_store::Guest as MemoryStore;
 
 pub mod rules;
+pub mod table;
 
 /// Makes the crate a backend: `store_plugin!(MyStore: cache, locks, events, config_store, memory_store)`, with any of the roles.
 ///

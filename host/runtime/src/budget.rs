@@ -57,9 +57,13 @@ impl CallClock {
         now
     }
 
-    fn leave(&self) {
-        let spent = self.now_us().saturating_sub(self.entered_us.load(Relaxed));
-        self.busy_us.fetch_add(spent, Relaxed);
+    /// A poll ends; answers when.
+    fn leave(&self) -> u64 {
+        let now = self.now_us();
+        let spent = now.saturating_sub(self.entered_us.load(Relaxed));
+        // Only one thread polls at a time.
+        self.busy_us.store(self.busy_us.load(Relaxed) + spent, Relaxed);
+        now
     }
 
     /// Busy time until now. Only meaningful inside of a poll.
@@ -126,20 +130,23 @@ impl CallTimer {
         if let Poll::Ready(result) = first.await {
             return result;
         }
-        let elapsed = || Duration::from_micros(clock.now_us().saturating_sub(begun));
         let rest = poll_fn(|context| {
             clock.enter();
             let poll = call.as_mut().poll(context);
-            clock.leave();
+            if poll.is_pending() {
+                clock.leave();
+            }
             poll
         });
+        let deadline = clock.origin + Duration::from_micros(begun) + timeout;
         // Boxed, because every call would carry the room for it.
-        let timed = Box::pin(tokio::time::timeout(timeout.saturating_sub(elapsed()), rest));
+        let timed = Box::pin(tokio::time::timeout_at(deadline.into(), rest));
         if let Ok(result) = timed.await {
             return result;
         }
         let millis = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
-        let (used, allowed) = (millis(elapsed()), millis(timeout));
+        let elapsed = Duration::from_micros(clock.now_us().saturating_sub(begun));
+        let (used, allowed) = (millis(elapsed), millis(timeout));
         Err(LimitHit { limit: Limit::CallTimeoutMs, used, allowed }.into())
     }
 }

@@ -1,12 +1,9 @@
 //! The role `cache`. A value is a Redis string, with the 8 bytes of its version behind it.
 
-use std::cell::Cell;
-use std::hash::{BuildHasher as _, RandomState};
-
 use compozy_sdk::redis::{self, Joined, List};
 use compozy_sdk::store::rules::{
-    BATCH_ITEMS_MAX, DUMP_PAGE_BYTES_MAX, check_batch, check_key, check_page, check_short, check_some, check_ttl,
-    check_value,
+    BATCH_ITEMS_MAX, DUMP_PAGE_BYTES_MAX, check_batch, check_key, check_keys, check_page, check_short, check_some,
+    check_ttl, check_value, new_version,
 };
 use compozy_sdk::store::{
     Assignment, Cache, Condition, DumpPage, Dumped, Entry, Found, HealthStatus, KeyPage, Lifetime, Span, Statistics,
@@ -43,9 +40,8 @@ impl Cache for Redis {
         Ok(Some(Entry { value, version }))
     }
 
-    fn get_many(keys: Vec<String>) -> Result<Values, StoreError> {
-        check_batch(keys.len())?;
-        keys.iter().try_for_each(|key| check_key("key", key))?;
+    fn get_many(keys: Vec<Span>, bytes: Vec<u8>) -> Result<Values, StoreError> {
+        let keys = check_keys(&keys, &bytes)?;
         if keys.is_empty() {
             return Ok(Values { found: Vec::new(), bytes: Vec::new() });
         }
@@ -301,35 +297,14 @@ fn version_of(stored: &[u8]) -> Option<u64> {
     stored.last_chunk::<VERSION>().map(|version| u64::from_be_bytes(*version))
 }
 
-/// A version that no key had before. Random and not counted: a count would begin again after a delete, and compare-and-swap could
-/// be fooled.
-fn new_version() -> u64 {
-    thread_local! {
-        static RANDOM: RandomState = RandomState::new();
-        static COUNT: Cell<u64> = const { Cell::new(0) };
-    }
-    let count = COUNT.get();
-    COUNT.set(count.wrapping_add(1));
-    // A keyed hash, whose key is random for each instance. 63 bits, as other backends have them.
-    RANDOM.with(|random| random.hash_one(count)) & i64::MAX.cast_unsigned()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::collections::HashSet;
 
     #[test]
     fn a_version_stands_behind_its_value() {
         assert_eq!(version_of(b"value\0\0\0\0\0\0\x01\x02"), Some(0x102));
         assert_eq!(version_of(&[0; 8]), Some(0));
         assert_eq!(version_of(b"1234567"), None);
-    }
-
-    #[test]
-    fn versions_do_not_come_twice() {
-        let versions: HashSet<u64> = (0..100_000).map(|_| new_version()).collect();
-        assert_eq!(versions.len(), 100_000);
-        assert!(versions.iter().all(|version| *version <= i64::MAX.cast_unsigned()));
     }
 }

@@ -2,9 +2,11 @@
 //!
 //! A backend that uses these answers wrong arguments in the same words as the built-in ones.
 
+use std::cell::Cell;
+use std::hash::{BuildHasher as _, RandomState};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use super::{Exceeded, Lifetime, StoreError};
+use super::{Exceeded, Lifetime, Span, StoreError, slice};
 
 /// Keys, ids, names and streams, in bytes (`key_bytes`).
 pub const KEY_BYTES_MAX: usize = 512;
@@ -35,6 +37,17 @@ pub fn check_key(what: &str, key: &str) -> Result<(), StoreError> {
         1..=KEY_BYTES_MAX => Ok(()),
         used => Err(too_large("key_bytes", used, KEY_BYTES_MAX)),
     }
+}
+
+/// The keys of a bulk read, checked.
+pub fn check_keys<'a>(keys: &[Span], bytes: &'a [u8]) -> Result<Vec<&'a str>, StoreError> {
+    check_batch(keys.len())?;
+    let key = |span: &Span| {
+        let key = std::str::from_utf8(slice(bytes, *span)?)
+            .map_err(|error| StoreError::InvalidArgument(format!("a key is not UTF-8: {error}")))?;
+        check_key("key", key).map(|()| key)
+    };
+    keys.iter().map(key).collect()
 }
 
 /// Checks what may be empty but not longer than a key: a prefix, the holder of a lock.
@@ -103,6 +116,30 @@ pub fn lifetime(now: i64, row: Option<Option<i64>>) -> Lifetime {
     }
 }
 
+/// A version that no key had before. Random and not counted: a count would begin again after a delete or a restart, and compare-and-swap
+/// could be fooled.
+pub fn new_version() -> u64 {
+    thread_local! {
+        static RANDOM: RandomState = RandomState::new();
+        static COUNT: Cell<u64> = const { Cell::new(0) };
+    }
+    let count = COUNT.get();
+    COUNT.set(count.wrapping_add(1));
+    // A keyed hash, whose key is random for each instance. 63 bits, which every database can hold.
+    RANDOM.with(|random| random.hash_one(count)) & i64::MAX.cast_unsigned()
+}
+
+/// The number that `increment` adds to: a decimal integer in its only spelling, with no sign but `-`, no leading zero, no blank.
+pub fn decimal(key: &str, value: &[u8]) -> Result<i64, StoreError> {
+    let number = std::str::from_utf8(value).ok().and_then(|text| {
+        let number: i64 = text.parse().ok()?;
+        (number.to_string() == text).then_some(number)
+    });
+    number.ok_or_else(|| {
+        StoreError::WrongType(format!("the value of the key `{key}` is not a decimal integer of 64 bits"))
+    })
+}
+
 /// A cursor that this call did not answer for this prefix.
 pub fn foreign_cursor(cursor: &str, prefix: &str) -> StoreError {
     StoreError::InvalidArgument(format!(
@@ -161,6 +198,35 @@ mod tests {
         assert!(
             matches!(check_some("events", 0), Err(StoreError::InvalidArgument(text)) if text == "there are no events; give 1 to 1000")
         );
+    }
+
+    #[test]
+    fn keys_of_a_bulk_read_are_checked_one_by_one() {
+        let span = |offset, length| Span { offset, length };
+        assert_eq!(check_keys(&[span(2, 1), span(0, 2)], b"abc").unwrap(), ["c", "ab"]);
+        assert!(check_keys(&[], b"").unwrap().is_empty());
+        for bad in [span(0, 0), span(2, 2), span(3, 1)] {
+            assert!(matches!(check_keys(&[bad], b"abc\xFF"), Err(StoreError::InvalidArgument(_))), "{bad:?}");
+        }
+        assert!(matches!(check_keys(&[span(0, 513)], &[b'k'; 513]), Err(StoreError::TooLarge(_))));
+        assert!(matches!(check_keys(&[span(0, 1); 1_001], b"k"), Err(StoreError::TooLarge(_))));
+    }
+
+    #[test]
+    fn only_one_spelling_of_a_number_counts() {
+        for number in [0, -1, i64::MAX, i64::MIN] {
+            assert!(matches!(decimal("k", number.to_string().as_bytes()), Ok(found) if found == number));
+        }
+        for text in ["", " 1", "1 ", "+1", "01", "-0", "1.0", "1e3", "9223372036854775808", "1\0", "x"] {
+            assert!(matches!(decimal("k", text.as_bytes()), Err(StoreError::WrongType(_))), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn versions_do_not_come_twice() {
+        let versions: std::collections::HashSet<u64> = (0..100_000).map(|_| new_version()).collect();
+        assert_eq!(versions.len(), 100_000);
+        assert!(versions.iter().all(|version| *version <= i64::MAX.cast_unsigned()));
     }
 
     #[test]

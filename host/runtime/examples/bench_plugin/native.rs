@@ -44,7 +44,7 @@ impl Native {
     pub(crate) fn open(path: &Path, vfs: &str) -> Result<Self, String> {
         let connection = Connection::open_with_flags_and_vfs(path, OpenFlags::default(), vfs).map_err(say)?;
         let pragmas = "PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL; PRAGMA temp_store = MEMORY;
-            PRAGMA foreign_keys = ON; PRAGMA trusted_schema = OFF; PRAGMA cell_size_check = ON; PRAGMA cache_size = -4096;
+            PRAGMA foreign_keys = ON; PRAGMA trusted_schema = OFF; PRAGMA cache_size = -4096; PRAGMA mmap_size = 1073741824;
             PRAGMA wal_autocheckpoint = 1000; PRAGMA journal_size_limit = 67108864;";
         connection.execute_batch(pragmas).map_err(say)?;
         connection.execute_batch(SCHEMA).map_err(say)?;

@@ -26,7 +26,7 @@ fn key(place: usize) -> String {
 /// Reads from few keys, writes many more, and reads from all of them.
 pub(crate) async fn measure(report: &Report<'_>, backend: &str, stores: &Stores) -> Result<(), String> {
     let name = format!("{backend}.cache.get.growth");
-    if !report.wants(&name) {
+    if !report.wants(&name) || report.options.profile.is_some() {
         return Ok(());
     }
     let cache = stores.cache.as_ref().ok_or("no plugin keeps the cache")?;

@@ -38,12 +38,14 @@ struct Options {
     scratch: PathBuf,
     /// The Redis server; without one, its measures are left out.
     redis_url: Option<String>,
+    /// Instead of measuring: one side alone for so many seconds, for a profiler to look at.
+    profile: Option<(bool, u64)>,
 }
 
 fn options() -> Result<Options, String> {
     let root = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../..");
     let scratch = root.join("target/bench");
-    let mut options = Options { json: false, only: String::new(), scratch, root, redis_url: None };
+    let mut options = Options { json: false, only: String::new(), scratch, root, redis_url: None, profile: None };
     let mut arguments = std::env::args().skip(1);
     while let Some(argument) = arguments.next() {
         let mut value = |what: &str| arguments.next().ok_or(format!("{argument} needs {what}"));
@@ -52,9 +54,15 @@ fn options() -> Result<Options, String> {
             "--scratch" => options.scratch = value("a folder")?.into(),
             "--only" => options.only = value("the begin of a measure's name")?,
             "--redis-url" => options.redis_url = Some(value("an address")?),
+            "--profile" => {
+                let (side, seconds) = (value("`ours` or `native`, and seconds")?, value("seconds behind the side")?);
+                let seconds = seconds.parse().map_err(|_| format!("`{seconds}` is no number of seconds"))?;
+                options.profile = Some((side == "ours", seconds));
+            }
             other => {
                 return Err(format!(
-                    "unknown argument `{other}`; there are --json, --only PREFIX, --scratch DIR and --redis-url URL"
+                    "unknown argument `{other}`; there are --json, --only PREFIX, --scratch DIR, --redis-url URL \
+                     and --profile ours|native SECONDS"
                 ));
             }
         }
@@ -124,7 +132,10 @@ impl Report<'_> {
         for (work, what, targets) in work::ALL.map(|(work, what, targets)| (work, what, targets)) {
             for callers in CALLERS {
                 let measure = format!("{name}.{work}.c{callers}");
-                if self.wants(&measure) {
+                if let Some((own, seconds)) = self.options.profile.filter(|_| self.wants(&measure)) {
+                    let (rate, cpu) = load::alone(if own { ours } else { native }, what, callers, seconds).await?;
+                    println!("{measure:<36} {rate:>9.0}/s {cpu:>9.2} us of processor time each");
+                } else if self.wants(&measure) {
                     let pair = load::pair(native, ours, what, callers).await;
                     let pair = pair.map_err(|error| format!("{measure}: {error}"))?;
                     let target = if name == "sqlite" { targets.sqlite } else { targets.redis };

@@ -1,6 +1,11 @@
 //! The native side on SQLite: the statements of the plugin `sqlite`, issued by this process itself.
 //!
-//! As one would write it without a sandbox: a few connections for readers, one for the writer, statements kept prepared.
+//! As one would write it without a sandbox: a few connections for readers, one for the writer, statements kept prepared, and the pragmas of the
+//! runtime's connections. What the two do not share: the plugin's file is opened for one process alone (`unix-excl`), which a plain program
+//! must ask for.
+//!
+//! Writes with RETURNING are run to their end, as `query_one` does and `query_row` does not: SQLite looks whether the log must be written
+//! back when a statement is done. One that is let go of after its row commits, but its log would grow without end.
 
 use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -41,8 +46,8 @@ CREATE TABLE event (
 ) STRICT, WITHOUT ROWID;";
 
 const PRAGMAS: &str = "PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL; PRAGMA temp_store = MEMORY;
-    PRAGMA foreign_keys = ON; PRAGMA trusted_schema = OFF; PRAGMA cell_size_check = ON; PRAGMA cache_size = -4096;
-    PRAGMA wal_autocheckpoint = 1000; PRAGMA journal_size_limit = 67108864; PRAGMA busy_timeout = 5000;";
+    PRAGMA foreign_keys = ON; PRAGMA trusted_schema = OFF; PRAGMA cache_size = -4096;
+    PRAGMA mmap_size = 1073741824; PRAGMA wal_autocheckpoint = 1000; PRAGMA journal_size_limit = 67108864; PRAGMA busy_timeout = 5000;";
 
 const GET: &str = "SELECT value, version, expires FROM cache WHERE key = ?1";
 const SET: &str = "INSERT INTO cache (value, key, expires, version) VALUES (?1, ?2, ?3, random() & 9223372036854775807)
@@ -199,14 +204,14 @@ impl Native {
             Work::Set => {
                 let (key, value) = (work::key(SMALL, turn), [b'v'; SMALL]);
                 let mut set = connection.prepare_cached(SET)?;
-                set.query_row(params![value, key.as_bytes(), expires()], |row| row.get::<_, i64>(0))?;
+                set.query_one(params![value, key.as_bytes(), expires()], |row| row.get::<_, i64>(0))?;
                 Ok(true)
             }
             Work::Increment => {
                 let counter = work::counter(turn);
                 let mut add = connection.prepare_cached(INCREMENT)?;
                 let sum =
-                    add.query_row(params![counter.as_bytes(), 1, expires(), now()], |row| row.get::<_, i64>(0))?;
+                    add.query_one(params![counter.as_bytes(), 1, expires(), now()], |row| row.get::<_, i64>(0))?;
                 Ok(sum > 0)
             }
             Work::MemoryAppend => append_message(&mut connection, &work::memory(turn)),
@@ -215,16 +220,16 @@ impl Native {
                 let mut acquire = connection.prepare_cached(ACQUIRE)?;
                 let now = now();
                 let token: i64 =
-                    acquire.query_row(params![name.as_bytes(), b"bench", now + 60_000, now], |row| row.get(0))?;
+                    acquire.query_one(params![name.as_bytes(), b"bench", now + 60_000, now], |row| row.get(0))?;
                 let mut release = connection.prepare_cached(RELEASE)?;
-                release.query_row(params![name.as_bytes(), token, now], |row| row.get::<_, bool>(0))
+                release.query_one(params![name.as_bytes(), token, now], |row| row.get::<_, bool>(0))
             }
             Work::EventAppend => {
                 let stream = work::stream(turn);
                 let append = |connection: &Connection| {
                     let mut append = connection.prepare_cached(APPEND)?;
                     let payload = [b'e'; SMALL];
-                    append.query_row(params![payload, stream.as_bytes(), now()], |row| row.get::<_, u64>(0)).optional()
+                    append.query_one(params![payload, stream.as_bytes(), now()], |row| row.get::<_, u64>(0)).optional()
                 };
                 if append(&connection)?.is_some() {
                     return Ok(true);
@@ -240,7 +245,7 @@ impl Native {
 fn append_message(connection: &mut Connection, memory: &str) -> rusqlite::Result<bool> {
     let transaction = connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
     let (id, first, next, mut tokens): (i64, i64, i64, i64) =
-        transaction.prepare_cached(GROW)?.query_row(params![memory.as_bytes(), 1, 25, expires(), now()], |row| {
+        transaction.prepare_cached(GROW)?.query_one(params![memory.as_bytes(), 1, 25, expires(), now()], |row| {
             Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?))
         })?;
     transaction.prepare_cached(MESSAGE)?.execute(params![[b'm'; SMALL], id, next - 1, 25])?;
@@ -262,7 +267,7 @@ fn fill(writer: &mut Connection) -> rusqlite::Result<()> {
     for size in [SMALL, 10 * work::KIB, work::MIB] {
         for turn in 0..if size == work::MIB { work::LARGE_KEYS } else { work::KEYS } {
             let key = format!("value/{size}/{turn}");
-            all.prepare_cached(SET)?.query_row(params![vec![b'v'; size], key.as_bytes(), expires()], |_| Ok(()))?;
+            all.prepare_cached(SET)?.query_one(params![vec![b'v'; size], key.as_bytes(), expires()], |_| Ok(()))?;
         }
     }
     for memory in 0..64_i64 {
@@ -279,7 +284,7 @@ fn fill(writer: &mut Connection) -> rusqlite::Result<()> {
     for _ in 0..work::EVENTS {
         let payload = [b'm'; SMALL];
         all.prepare_cached(APPEND)?
-            .query_row(params![payload, work::LONG_STREAM.as_bytes(), now()], |row| row.get::<_, u64>(0))?;
+            .query_one(params![payload, work::LONG_STREAM.as_bytes(), now()], |row| row.get::<_, u64>(0))?;
     }
     all.commit()
 }

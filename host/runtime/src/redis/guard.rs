@@ -76,12 +76,17 @@ impl Meter {
     }
 
     fn now(&self) -> u64 {
-        u64::try_from(self.origin.elapsed().as_millis()).unwrap_or(u64::MAX)
+        self.millis(Instant::now())
+    }
+
+    fn millis(&self, at: Instant) -> u64 {
+        u64::try_from(at.saturating_duration_since(self.origin).as_millis()).unwrap_or(u64::MAX)
     }
 
     /// Whether something large is under way, or nothing moves at all; what is sent now would wait behind it.
-    pub(super) fn held_up(&self) -> bool {
-        let still = |last: &AtomicU64| self.now().saturating_sub(last.load(Ordering::Relaxed)) > STILL_MS;
+    pub(super) fn held_up(&self, now: Instant) -> bool {
+        let now = self.millis(now);
+        let still = |last: &AtomicU64| now.saturating_sub(last.load(Ordering::Relaxed)) > STILL_MS;
         self.large.load(Ordering::Relaxed)
             || self.full.load(Ordering::Relaxed)
             || (still(&self.came) && still(&self.went))

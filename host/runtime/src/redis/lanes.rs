@@ -32,8 +32,8 @@ pub(super) struct Live {
 
 impl Live {
     /// Whether what is sent now would wait.
-    fn held_up(&self) -> bool {
-        self.load.load(Ordering::Relaxed) > 0 && self.meter.held_up()
+    fn held_up(&self, now: Instant) -> bool {
+        self.load.load(Ordering::Relaxed) > 0 && self.meter.held_up(now.into_std())
     }
 
     /// The size of the reply that ended the connection, if it had the mark of this number.
@@ -102,10 +102,11 @@ impl Lanes {
         size: usize,
         work: impl AsyncFnOnce(MultiplexedConnection, &Live) -> Result<T, RedisError>,
     ) -> Result<T, RedisError> {
-        let deadline = Instant::now() + timeout;
+        let now = Instant::now();
+        let deadline = now + timeout;
         let endpoint = &self.0.target.endpoint;
         let large = size as u64 > LARGE_BYTES;
-        let borrowed = match self.pick(large) {
+        let borrowed = match self.pick(large, now) {
             Some(borrowed) => borrowed,
             None => match timeout_at(deadline, self.wait(large)).await {
                 Ok(borrowed) => borrowed,
@@ -130,7 +131,7 @@ impl Lanes {
             let up = self.0.up.notified();
             tokio::pin!(up);
             up.as_mut().enable();
-            if let Some(borrowed) = self.pick(large) {
+            if let Some(borrowed) = self.pick(large, Instant::now()) {
                 return borrowed;
             }
             up.await;
@@ -141,10 +142,10 @@ impl Lanes {
     ///
     /// The first one that is not held up: what many ask for at once travels together on it, which costs host and server least. What
     /// is large begins at the other end. One more is opened when all are held up.
-    fn pick(&self, large: bool) -> Option<Borrowed> {
+    fn pick(&self, large: bool, now: Instant) -> Option<Borrowed> {
         let mut lanes = self.0.lanes();
         let is_up = |lane: &&Lane| is_running(lane);
-        let free = |live: &&Arc<Live>| !live.held_up();
+        let free = |live: &&Arc<Live>| !live.held_up(now);
         let free = if large {
             lanes.iter().rev().filter(is_up).filter_map(|lane| lane.live.as_ref()).find(free)
         } else {
@@ -217,6 +218,7 @@ async fn keep(shared: Arc<Shared>, at: usize) {
                     tracing::info!(plugin = shared.plugin, %endpoint, failed, "connected to Redis again");
                 }
                 tokio::select! {
+                    biased;
                     () = driver => tracing::debug!(plugin = shared.plugin, %endpoint, "a connection to Redis ended"),
                     () = live.end.notified() => tracing::warn!(plugin = shared.plugin, %endpoint, "a silent connection to Redis is given up"),
                 }

@@ -7,9 +7,9 @@ use std::time::{Duration, Instant};
 use rusqlite::config::DbConfig;
 use rusqlite::limits::Limit as SqliteLimit;
 use rusqlite::{Connection, OpenFlags};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::guard::{Authorizer, Watch};
+use super::turn::{Permit, Turn};
 use crate::limits::{Limit, Limits};
 
 /// The file's name in the plugin's folder.
@@ -20,6 +20,10 @@ const FILE: &str = "store.db";
 const VFS: &str = "unix-excl";
 /// SQLite's default page, which is also the file system's.
 const PAGE_BYTES: u64 = 4096;
+/// How much of the file is read where the system keeps it in memory, without a call and a copy for each page: the most that SQLite
+/// maps. What is written goes the usual way. Without `cell_size_check`, which would read a mapped page through at each visit; it is
+/// for files that somebody else may have written.
+const MAPPED_BYTES_MAX: u64 = 0x7fff_0000;
 /// How often SQLite asks whether a statement must stop, in steps of its virtual machine: about every 10 us.
 const PROGRESS_STEPS: i32 = 500;
 /// How long a lock that somebody outside of this process holds is waited for. Writers of this process queue before SQLite.
@@ -65,7 +69,7 @@ pub enum SqlOpenError {
 pub struct SqlDatabase {
     path: PathBuf,
     limits: Limits,
-    writer: Arc<Semaphore>,
+    writer: Arc<Turn>,
     /// Never used, only open: the last connection to close would empty the log, while the next one is opening.
     anchor: Mutex<Option<Connection>>,
 }
@@ -74,8 +78,7 @@ impl SqlDatabase {
     /// The database in this folder, which is made when it is missing and which no other plugin may share.
     pub fn new(folder: &Path, limits: Limits) -> Result<Arc<Self>, SqlOpenError> {
         std::fs::create_dir_all(folder).map_err(|source| SqlOpenError::Folder { path: folder.to_owned(), source })?;
-        let writer = Arc::new(Semaphore::new(1));
-        Ok(Arc::new(Self { path: folder.join(FILE), limits, writer, anchor: Mutex::new(None) }))
+        Ok(Arc::new(Self { path: folder.join(FILE), limits, writer: Arc::default(), anchor: Mutex::new(None) }))
     }
 
     /// The limits of each session.
@@ -88,18 +91,17 @@ impl SqlDatabase {
         &self.path
     }
 
-    /// Takes the right to write, in the order of asking; `None` when the wait ran out.
+    /// Takes the right to write; `None` when the wait ran out.
     ///
     /// SQLite has one writer. Were its own lock the queue, a waiting instance would block its thread and poll.
-    pub(super) async fn write_permit(&self, watch: &Watch) -> Option<OwnedSemaphorePermit> {
-        if let Ok(permit) = Arc::clone(&self.writer).try_acquire_owned() {
+    pub(super) async fn write_permit(&self, watch: &Watch) -> Option<Permit> {
+        if let Some(permit) = self.writer.try_take() {
             return Some(permit);
         }
         let began = Instant::now();
-        let wait = Arc::clone(&self.writer).acquire_owned();
-        let acquired = tokio::time::timeout(self.limits.duration(Limit::SqlBusyMs), wait).await;
+        let taken = tokio::time::timeout(self.limits.duration(Limit::SqlBusyMs), self.writer.take()).await;
         watch.waited(began.elapsed());
-        Some(acquired.ok()?.expect("the semaphore of a database is never closed"))
+        taken.ok()
     }
 
     /// Whether the volume has room, which tells the two reasons of SQLITE_FULL apart.
@@ -135,14 +137,15 @@ impl SqlDatabase {
 
     fn set_pragmas(&self, connection: &Connection) -> Result<(), SqlOpenError> {
         let pages = (self.limits.get(Limit::SqlBytes) / PAGE_BYTES).max(1).to_string();
+        let mapped = self.limits.get(Limit::SqlBytes).min(MAPPED_BYTES_MAX).to_string();
         let pragmas: [(&'static str, &str, &str); 10] = [
             ("journal_mode", "WAL", "wal"),
             ("synchronous", "NORMAL", "1"),
             ("temp_store", "MEMORY", "2"),
             ("foreign_keys", "ON", "1"),
             ("trusted_schema", "OFF", "0"),
-            ("cell_size_check", "ON", "1"),
             ("cache_size", "-4096", "-4096"),
+            ("mmap_size", &mapped, &mapped),
             ("wal_autocheckpoint", "1000", "1000"),
             ("journal_size_limit", "67108864", "67108864"),
             ("max_page_count", &pages, &pages),

@@ -6,6 +6,7 @@
 //! - `session`: one connection, which belongs to one guest instance; transactions
 //! - `compiled`: the connection and the statements that are prepared on it
 //! - `guard`: what SQL may do (the authorizer) and how long it may run (the progress handler)
+//! - `turn`: who writes next
 //! - `values`: flat parameters in, flat rows out
 //! - `error`: SQLite's result codes as typed errors
 //! - `host`: the functions that guests import
@@ -19,6 +20,7 @@ mod error;
 mod guard;
 mod host;
 mod session;
+mod turn;
 mod values;
 
 pub use database::{SqlDatabase, SqlOpenError};

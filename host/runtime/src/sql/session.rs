@@ -3,12 +3,12 @@
 use std::sync::Arc;
 
 use tokio::runtime::{Handle, RuntimeFlavor};
-use tokio::sync::OwnedSemaphorePermit;
 
 use super::compiled::{Compiled, Own};
 use super::database::{SqlDatabase, SqlOpenError};
 use super::error::{Circumstances, SqlFailure, classify, invalid, too_large};
 use super::guard::{Authorizer, Watch};
+use super::turn::Permit;
 use super::values::{self, StepError};
 use crate::bindings::compozy::host::sql::{Parameters, Rows, SqlError};
 use crate::limits::{Limit, LimitHit};
@@ -21,7 +21,7 @@ pub struct SqlSession {
     authorizer: Arc<Authorizer>,
     watch: Arc<Watch>,
     /// Held from `begin` to the end of the transaction.
-    transaction: Option<OwnedSemaphorePermit>,
+    transaction: Option<Permit>,
     hand_over: bool,
 }
 
@@ -215,7 +215,7 @@ impl SqlSession {
 }
 
 /// The right to write. Takes no session, because a connection may not be shared over a wait.
-async fn permit(database: &SqlDatabase, watch: &Watch) -> Result<OwnedSemaphorePermit, SqlFailure> {
+async fn permit(database: &SqlDatabase, watch: &Watch) -> Result<Permit, SqlFailure> {
     database.write_permit(watch).await.ok_or_else(|| {
         let waited = database.limits().get(Limit::SqlBusyMs);
         SqlError::Busy(format!(

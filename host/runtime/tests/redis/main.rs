@@ -5,5 +5,6 @@
 mod changes;
 mod faults;
 mod refused;
+mod relay;
 mod support;
 mod values;

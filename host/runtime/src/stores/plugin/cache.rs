@@ -7,12 +7,28 @@ use async_trait::async_trait;
 use super::{PluginStore, call};
 use crate::bindings::cache::CachePlugin;
 use crate::stores::{
-    Assignment, Cache, Condition, DumpPage, Dumped, Entry, HealthStatus, KeyPage, Lifetime, Result, Statistics, Values,
-    milliseconds,
+    Assignment, Cache, Condition, DumpPage, Dumped, Entry, HealthStatus, KeyPage, Lifetime, Result, Span, Statistics,
+    StoreError, Values, milliseconds,
 };
 
 /// The role `cache` of a plugin.
 pub type PluginCache = PluginStore<CachePlugin>;
+
+/// Keys as they travel: in one buffer, because each string of a list would be a call of its own into the guest's allocator.
+fn flat(keys: &[String]) -> Result<(Vec<Span>, Vec<u8>)> {
+    let used = keys.iter().map(|key| key.len() as u64).sum();
+    let allowed = u64::from(u32::MAX);
+    if used > allowed {
+        return Err(StoreError::TooLarge { limit: "key_bytes".to_owned(), used, allowed });
+    }
+    let mut bytes = Vec::with_capacity(used as usize);
+    let spans = keys.iter().map(|key| {
+        let offset = bytes.len() as u32;
+        bytes.extend_from_slice(key.as_bytes());
+        Span { offset, length: key.len() as u32 }
+    });
+    Ok((spans.collect(), bytes))
+}
 
 #[async_trait]
 impl Cache for PluginCache {
@@ -21,7 +37,8 @@ impl Cache for PluginCache {
     }
 
     async fn get_many(&self, keys: &[String]) -> Result<Values> {
-        call!(self, Again, compozy_store_cache.call_get_many(keys))
+        let (keys, bytes) = flat(keys)?;
+        call!(self, Again, compozy_store_cache.call_get_many(&keys, &bytes))
     }
 
     async fn set(&self, key: &str, value: &[u8], ttl: Option<Duration>, condition: Condition) -> Result<Option<u64>> {
