@@ -53,7 +53,7 @@ fn check(hot: &Hot, control: &Control, vault: &Vault) -> Result<(), Fault> {
     if matches!(control, Control::Retry | Control::Reset { .. })
         && let Some((what, used, allowed)) = hot.at_limit()
     {
-        return Err(EngineError::RewindRefused { id: id(), reason: RewindRefused::AtLimit { what, used, allowed } });
+        return Err(rewind_refused(id(), RewindRefused::AtLimit { what, used, allowed }));
     }
     match control {
         Control::Signal(signal) => check_signal(&hot.plan, &hot.state, signal, vault)?
