@@ -169,8 +169,7 @@ impl Feed {
                 () = self.send.closed() => return Err(Gone),
             };
             match told {
-                Ok(notice) if *notice.execution() != self.id => {}
-                Ok(Notice::Recorded { seq, .. }) if seq <= self.after => {}
+                Ok(notice) if self.is_no_news(&notice) => {}
                 Ok(Notice::Recorded { .. } | Notice::ExecutionEnded { .. }) => return Ok(()),
                 Ok(notice) => {
                     if let Some(text) = attempt_text(&notice) {
@@ -183,6 +182,12 @@ impl Feed {
                 Err(RecvError::Closed) => return Err(Gone),
             }
         }
+    }
+
+    /// About another execution, or about an event that was sent.
+    fn is_no_news(&self, notice: &Notice) -> bool {
+        let sent = matches!(notice, Notice::Recorded { seq, .. } if *seq <= self.after);
+        sent || *notice.execution() != self.id
     }
 
     async fn send_end(&self) -> Result<(), Gone> {
