@@ -170,14 +170,15 @@ impl Feed {
             };
             match told {
                 Ok(notice) if self.is_no_news(&notice) => {}
-                Ok(Notice::Recorded { .. } | Notice::ExecutionEnded { .. }) => return Ok(()),
+                // The journal also has what was missed.
+                Ok(Notice::Recorded { .. } | Notice::ExecutionEnded { .. }) | Err(RecvError::Lagged(_)) => {
+                    return Ok(());
+                }
                 Ok(notice) => {
                     if let Some(text) = attempt_text(&notice) {
                         self.send(text).await?;
                     }
                 }
-                // The journal has what was missed.
-                Err(RecvError::Lagged(_)) => return Ok(()),
                 // The engine has stopped.
                 Err(RecvError::Closed) => return Err(Gone),
             }
