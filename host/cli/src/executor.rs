@@ -2,15 +2,19 @@
 //! attempts on the guests' own threads, so nothing changes threads on the way.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use compozy_engine::port::{Pins, Ran, Signs, TaskCall, TaskExecutor, TaskReport};
 use compozy_interpreter::Failure;
 use compozy_plan::plan::{MEMORY_PLUGIN, Plan};
 use compozy_runtime::runtime::{self, CallFailure, TaskResponse};
-use compozy_runtime::{CallError, Retry, Runtime, Supervisor, TaskRequest};
+use compozy_runtime::{CallError, Limit, Retry, Runtime, Supervisor, TaskRequest};
 use serde_json::Value;
 
 use crate::memory;
+
+/// How long an attempt whose time is over waits for the engine to end it.
+const OVERTIME: Duration = Duration::from_secs(5);
 
 /// Runs the engine's tasks on plugins.
 pub(crate) struct PluginExecutor {
@@ -48,13 +52,25 @@ impl TaskExecutor for PluginExecutor {
         if call.tool.plugin == MEMORY_PLUGIN {
             return memory::execute(&self.runtime, call).await;
         }
+        let timeout = call.timeout;
         let request = match request(call) {
             Ok(request) => request,
             Err(failure) => return TaskReport { result: Err(failure), ran: None },
         };
         // We are on the guests' threads already. A panic is the engine's to catch, and dropping us ends the call.
-        report(self.runtime.execute(request).await)
+        let answered = self.runtime.execute(request).await;
+        if is_out_of_time(&answered, timeout) {
+            tokio::time::sleep(OVERTIME).await;
+        }
+        report(answered)
     }
+}
+
+/// Whether the attempt's own time is over, and not that which the plugin's limits give to a call. The engine notices it at
+/// the same moment and knows which timeout it was, so it is left to say so.
+fn is_out_of_time(answered: &Result<TaskResponse, CallFailure>, timeout: Duration) -> bool {
+    let Err(CallFailure { error: CallError::Limit { hit, .. }, .. }) = answered else { return false };
+    hit.limit == Limit::CallTimeoutMs && u128::from(hit.allowed) >= timeout.as_millis()
 }
 
 fn request(call: TaskCall) -> Result<TaskRequest, Failure> {
@@ -109,9 +125,7 @@ fn failure(error: &CallError) -> Failure {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
-    use compozy_runtime::{Identity, Limit, LimitHit, TaskFailure};
+    use compozy_runtime::{Identity, LimitHit, TaskFailure};
 
     use super::*;
 
@@ -123,6 +137,16 @@ mod tests {
         assert_eq!((fuel.code.as_str(), fuel.retryable), ("PLUGIN_LIMIT", false));
         assert_eq!((&fuel.details["limit"], &fuel.details["used"]), (&"fuel".into(), &2.into()));
         assert!(failure(&hit(Limit::CallTimeoutMs)).retryable, "what was waited for may answer the next time");
+        let over = |allowed| {
+            Err(hit(Limit::CallTimeoutMs).into()).map_err(|mut failed: CallFailure| {
+                if let CallError::Limit { hit, .. } = &mut failed.error {
+                    hit.allowed = allowed;
+                }
+                failed
+            })
+        };
+        assert!(is_out_of_time(&over(400), Duration::from_millis(400)), "the engine's timeout");
+        assert!(!is_out_of_time(&over(399), Duration::from_millis(400)), "the plugin's own limit");
         let task = CallError::Task(TaskFailure {
             code: "BUSY".into(),
             message: "later".into(),

@@ -82,9 +82,8 @@ impl Watcher {
                     }
                 }
                 Ok(Followed::Refused(answer)) if answer.status != 503 => return Err(refused(&answer.body)),
-                Ok(Followed::Refused(_)) => {}
                 Err(error) if last_id.is_none() => return Err(unreachable(&self.address, &error.to_string())),
-                Err(_) => {}
+                Ok(Followed::Refused(_)) | Err(_) => {}
             }
             // The host is busy, or starts again: the stream goes on after the last event.
             let since = *away_since.get_or_insert_with(Instant::now);

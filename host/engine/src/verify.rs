@@ -153,10 +153,10 @@ pub enum VerifyError {
 }
 
 fn lost(error: BlobError) -> VerifyError {
-    unreadable("a large value", error)
+    unreadable("a large value", &error)
 }
 
-fn unreadable(what: impl Into<String>, reason: impl ToString) -> VerifyError {
+fn unreadable(what: impl Into<String>, reason: &impl ToString) -> VerifyError {
     VerifyError::Unreadable { what: what.into(), reason: reason.to_string() }
 }
 
@@ -174,14 +174,14 @@ impl History {
         if !behaviour_supported(self.behaviour) {
             return Err(VerifyError::Behaviour { found: self.behaviour });
         }
-        let plan = Plan::from_json(&self.plan.to_string()).map_err(|error| unreadable("the definition", error))?;
+        let plan = Plan::from_json(&self.plan.to_string()).map_err(|error| unreadable("the definition", &error))?;
         let found = plan.digest();
         if found != self.definition {
             return Err(VerifyError::Definition { found, expected: self.definition.clone() });
         }
         let events = self.events.iter().map(|record| {
             serde_json::from_value(record.event.clone())
-                .map_err(|error| unreadable(format!("event {}", record.seq), error))
+                .map_err(|error| unreadable(format!("event {}", record.seq), &error))
         });
         let events: Vec<Event> = events.collect::<Result<_, _>>()?;
         Replay { history: self, plan: &plan, events: &events, blobs }.first_difference()
@@ -282,7 +282,7 @@ impl Replay<'_> {
     fn state_difference(&self, seq: u64, state: &RunState) -> Result<Option<Difference>, VerifyError> {
         let Some(known) = self.history.state.as_ref().filter(|known| known.seq == seq) else { return Ok(None) };
         let recorded: RunState = serde_json::from_value(known.state.clone())
-            .map_err(|error| unreadable(format!("the state after event {seq}"), error))?;
+            .map_err(|error| unreadable(format!("the state after event {seq}"), &error))?;
         if recorded == *state {
             return Ok(None);
         }

@@ -37,10 +37,10 @@ pub fn parse_rfc3339(text: &str) -> Option<u64> {
     if hour > 23 || minute > 59 || second > 59 || fraction.is_empty() || !fraction.bytes().all(|b| b.is_ascii_digit()) {
         return None;
     }
-    let milli: u64 = format!("{:0<3.3}", fraction).parse().ok()?;
+    let milli: u64 = format!("{fraction:0<3.3}").parse().ok()?;
     // The inverse of `civil`, found by looking: a year has at most 366 days.
     let first = year.checked_sub(1970)?.checked_mul(365)?;
-    let days = (first..first + 366 + (year - 1970) / 4 + 1).find(|days| civil(*days) == (year, month, day))?;
+    let days = (first..=first + 366 + (year - 1970) / 4).find(|days| civil(*days) == (year, month, day))?;
     Some(days * 86_400_000 + hour * 3_600_000 + minute * 60_000 + second * 1_000 + milli)
 }
 

@@ -1,5 +1,6 @@
 //! Retention: runs that ended long ago are removed, a bounded number per commit.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -91,10 +92,7 @@ pub(super) struct Pruned {
 
 /// Removes some runs.
 pub(super) fn prune(tx: &mut Tx<'_>, over: &Over) -> Result<Pruned, Fault> {
-    // Letters that wait may be for any of them.
-    if tx.letters > 0 {
-        return Ok(Pruned { runs: 0, more: true });
-    }
+    let senders = senders(tx)?;
     let (mut pruned, mut events) = (Pruned::default(), 0);
     for (status, before_ms) in ENDS.into_iter().zip(over.0) {
         let Some(before_ms) = before_ms else { continue };
@@ -106,6 +104,11 @@ pub(super) fn prune(tx: &mut Tx<'_>, over: &Over) -> Result<Pruned, Fault> {
             .query_map((status.name(), clamp(before_ms), left + 1), |row| Ok((row.get(0)?, row.get(1)?)))?
             .collect::<Result<_, _>>()?;
         for (run, its_events) in found {
+            if senders.contains(&run) {
+                // What it tells others is not delivered yet. A letter to a run that is no more hurts nobody.
+                pruned.more = true;
+                continue;
+            }
             events += its_events.unwrap_or_default();
             let full = pruned.runs >= limits::PRUNE_RUNS_MAX || events > limits::PRUNE_EVENTS_MAX;
             if full && pruned.runs > 0 {
@@ -124,6 +127,16 @@ pub(super) fn prune(tx: &mut Tx<'_>, over: &Over) -> Result<Pruned, Fault> {
         }
     }
     Ok(pruned)
+}
+
+/// The runs whose letters wait in the outbox.
+fn senders(tx: &Tx<'_>) -> Result<BTreeSet<i64>, Fault> {
+    if tx.letters == 0 {
+        return Ok(BTreeSet::new());
+    }
+    let mut statement = tx.conn.prepare_cached("SELECT run FROM outbox")?;
+    let senders = statement.query_map([], |row| row.get(0))?;
+    Ok(senders.collect::<Result<_, _>>()?)
 }
 
 /// Asks the writer once.

@@ -374,3 +374,44 @@ fn a_failed_operation_leaves_no_effects() {
     assert_eq!(bench.count("SELECT COUNT(*) FROM journal"), 1);
     assert_eq!(bench.count("SELECT COUNT(*) FROM task"), 1);
 }
+
+#[test]
+fn a_run_whose_letters_wait_is_not_removed_and_does_not_keep_others() {
+    let mut bench = Bench::new();
+    let runs: Vec<i64> = (0..2)
+        .map(|_| {
+            let launch = bench.start(&plan(1));
+            bench.work(1, |tx, runs| end(tx, runs, &launch)).0.unwrap();
+            launch.run
+        })
+        .collect();
+    bench.conn.execute("INSERT INTO outbox(run, body) VALUES (?1, '{}')", [runs[0]]).unwrap();
+    let prune = |bench: &mut Bench, letters| {
+        let over = prune::Over::all(u64::MAX);
+        let (pruned, _) = bench.work(1, |tx, _| {
+            tx.letters = letters;
+            prune::prune(tx, &over)
+        });
+        pruned.unwrap()
+    };
+    assert_eq!(prune(&mut bench, 1), prune::Pruned { runs: 1, more: true });
+    assert_eq!(bench.count("SELECT id FROM run"), runs[0]);
+    bench.conn.execute("DELETE FROM outbox", []).unwrap();
+    assert_eq!(prune(&mut bench, 0), prune::Pruned { runs: 1, more: false });
+}
+
+#[test]
+fn one_commit_removes_a_bounded_number_of_events() {
+    let mut bench = Bench::new();
+    for _ in 0..3 {
+        let launch = bench.start(&plan(1));
+        bench.work(1, |tx, runs| end(tx, runs, &launch)).0.unwrap();
+    }
+    // As if they were long: the number of events is that of the last snapshot.
+    bench.conn.execute("UPDATE snapshot SET seq = ?1", [limits::PRUNE_EVENTS_MAX]).unwrap();
+    let over = prune::Over::all(u64::MAX);
+    for more in [true, true, false] {
+        let (pruned, _) = bench.work(1, |tx, _| prune::prune(tx, &over));
+        assert_eq!(pruned.unwrap(), prune::Pruned { runs: 1, more });
+    }
+}

@@ -48,15 +48,14 @@ async fn what_was_kept_for_long_enough_goes_by_itself_by_how_it_ended() {
     let dir = tempfile::tempdir().unwrap();
     let clock = HandClock::new();
     let held = Arc::clone(&clock);
-    let script = Script::now(|call| match call.input["fail"] == true {
-        true => Err(Failure::permanent("BROKEN", "as asked")),
-        false => Ok(json!(1)),
+    let script = Script::now(|call| {
+        if call.input["fail"] == true { Err(Failure::permanent("BROKEN", "as asked")) } else { Ok(json!(1)) }
     });
     let opened = open_with(dir.path(), &script, |options| {
         options.clock = held;
         options.retention = Retention {
             success: Some(Duration::from_secs(10)),
-            failed: Some(Duration::from_secs(60)),
+            failed: Some(Duration::from_mins(1)),
             ..Retention::default()
         };
         options.retention_every = Duration::from_millis(5);

@@ -169,20 +169,26 @@ impl Feed {
                 () = self.send.closed() => return Err(Gone),
             };
             match told {
-                Ok(notice) if *notice.execution() != self.id => {}
-                Ok(Notice::Recorded { seq, .. }) if seq <= self.after => {}
-                Ok(Notice::Recorded { .. } | Notice::ExecutionEnded { .. }) => return Ok(()),
+                Ok(notice) if self.is_no_news(&notice) => {}
+                // The journal also has what was missed.
+                Ok(Notice::Recorded { .. } | Notice::ExecutionEnded { .. }) | Err(RecvError::Lagged(_)) => {
+                    return Ok(());
+                }
                 Ok(notice) => {
                     if let Some(text) = attempt_text(&notice) {
                         self.send(text).await?;
                     }
                 }
-                // The journal has what was missed.
-                Err(RecvError::Lagged(_)) => return Ok(()),
                 // The engine has stopped.
                 Err(RecvError::Closed) => return Err(Gone),
             }
         }
+    }
+
+    /// About another execution, or about an event that was sent.
+    fn is_no_news(&self, notice: &Notice) -> bool {
+        let sent = matches!(notice, Notice::Recorded { seq, .. } if *seq <= self.after);
+        sent || *notice.execution() != self.id
     }
 
     async fn send_end(&self) -> Result<(), Gone> {
