@@ -312,6 +312,10 @@ impl Lanes {
     /// The whole transaction failed: lanes that were found empty may not be.
     pub(super) fn look_again(&mut self) {
         self.go_back(0);
+        // Its turn ended with the transaction.
+        if let Some((name, _)) = self.in_hand.take() {
+            self.known.remove(&name);
+        }
         (self.more, self.complete) = (true, true);
         self.cursor.clear();
     }
@@ -472,6 +476,33 @@ mod tests {
         assert!(!lanes.is_free_for(&a), "task 2 holds nothing");
         lanes.give_back(&a, 1);
         assert!(lanes.is_free_for(&a) && lanes.gates.is_empty());
+    }
+
+    #[test]
+    fn after_a_failed_transaction_every_lane_of_the_journal_comes_back() {
+        let mut lanes = lanes();
+        let (a, b) = (lane("a", 3, vec![slot("k", 1)]), lane("b", 3, vec![]));
+        lanes.add(Arc::clone(&a));
+        lanes.add(Arc::clone(&b));
+        // One was found empty, the other is given out when storage fails.
+        let (first, _) = lanes.next(8).unwrap();
+        lanes.take(&first, 1);
+        lanes.put_back(first, false);
+        assert_eq!(lanes.next(8).unwrap().0, b);
+        lanes.look_again();
+        assert!(lanes.wants_more());
+        for name in [&a.name, &b.name] {
+            lanes.found(Some(Lane::of(name.clone())));
+        }
+        lanes.found(None);
+        let mut found: Vec<_> = std::iter::from_fn(|| {
+            let (lane, _) = lanes.next(8)?;
+            lanes.put_back(Arc::clone(&lane), false);
+            Some(lane.workflow.clone())
+        })
+        .collect();
+        found.sort();
+        assert_eq!(found, ["a", "b"]);
     }
 
     #[test]

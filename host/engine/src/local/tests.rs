@@ -14,7 +14,7 @@ use super::ops;
 use super::outside::{OPEN_CHILD, OPEN_CHILDREN};
 use super::request::{Definitions, take_in};
 use super::runs::{Fault, Hot, Runs, TAIL};
-use super::tx::{Effect, INSERT_TASK, OPEN_TASK, OPEN_TASKS, Tx};
+use super::tx::{Effect, HAS_TIMERS, INSERT_TASK, OPEN_TASK, OPEN_TASKS, Tx};
 use super::vault::Vault;
 use super::{control, prune, reader, writer};
 use crate::blob_store::FileBlobs;
@@ -147,6 +147,7 @@ fn a_result_counts_only_for_the_attempt_and_the_owner_that_hold_the_task() {
 fn hot_queries_use_an_index_and_sort_nothing() {
     let bench = Bench::new();
     let queries = [
+        HAS_TIMERS,
         ops::NEXT_READY,
         ops::NEXT_TIMER,
         ops::NEXT_LANE,
@@ -209,7 +210,7 @@ fn no_statement_of_a_step_builds_a_table_in_memory() {
         OPEN_TASKS,
         OPEN_CHILDREN,
         TAIL,
-        "DELETE FROM timer WHERE run = ?1",
+        HAS_TIMERS,
     ];
     for statement in statements {
         let program = explain(&bench.conn, "EXPLAIN", statement, 1);

@@ -8,13 +8,13 @@
 mod backlog;
 mod client;
 #[allow(dead_code, reason = "the program's own file; its tests and errors are not used here")]
-#[path = "../../src/executor.rs"]
+#[path = "../../../host/cli/src/executor.rs"]
 mod executor;
 mod floor;
 mod host;
 mod local;
 #[allow(dead_code, reason = "part of the executor")]
-#[path = "../../src/memory.rs"]
+#[path = "../../../host/cli/src/memory.rs"]
 mod memory;
 mod report;
 mod setting;
@@ -46,7 +46,7 @@ struct Options {
 }
 
 fn options() -> Result<Options> {
-    let root = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../..");
+    let root = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("..");
     let here = std::env::current_exe()?;
     let host = here.ancestors().nth(2).context("the program lies in target/<profile>/examples")?.join("compozy-host");
     let mut options =

@@ -36,7 +36,7 @@ impl Setting {
         std::fs::write(project.join("steps3.yaml"), WORKFLOW_TEXT)?;
         let settings = "name: bench\nversion: 0.1.0\nworkflows: [{source: ./steps3.yaml}]\n";
         std::fs::write(project.join("compozy.yaml"), settings)?;
-        let plugin = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../tests/guests/echo").canonicalize()?;
+        let plugin = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("guests/echo").canonicalize()?;
         Ok(Self { scratch: scratch.to_path_buf(), project, plugin })
     }
 
