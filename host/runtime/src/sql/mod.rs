@@ -13,6 +13,9 @@
 //!
 //! Durability: WAL with `synchronous=NORMAL`. What was acknowledged survives a crash of the process; a power failure
 //! may take the last moments with it, but never damages the file.
+//!
+//! Pages are read through a mapping of the file, which saves a system call and a copy for each. Its price: a disk that fails while a page is
+//! read ends the process, where a read by call would have failed one statement. The file is never made shorter while it is open.
 
 mod compiled;
 mod database;
