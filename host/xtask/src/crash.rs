@@ -12,7 +12,7 @@ use crate::{build, process, setup};
 pub(crate) fn run(workspace: &Workspace, args: &CrashArgs) -> Result<ExitCode> {
     let toolchain = setup::guest_toolchain(workspace)?;
     build::everything(workspace, &toolchain, false)?;
-    let program = build::example(workspace, "crash")?;
+    let program = build::example(workspace, "crash", false)?;
     let mut command = process::program(program, &workspace.root);
     command.args(["--iterations", &args.iterations.to_string(), "--seed", &args.seed.to_string()]);
     process::hand_over(&mut command)

@@ -10,7 +10,7 @@ use crate::{build, process};
 
 /// Builds the program that does it and hands over to it.
 pub(crate) fn run(workspace: &Workspace, args: &SeedsArgs) -> Result<ExitCode> {
-    let program = build::example(workspace, "simulate")?;
+    let program = build::example(workspace, "simulate", false)?;
     let mut command = process::program(program, &workspace.root);
     command.args(["--seeds", &args.seeds.to_string(), "--seed", &args.seed.to_string()]);
     process::hand_over(&mut command)

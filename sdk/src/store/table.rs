@@ -341,7 +341,9 @@ mod tests {
 
     #[test]
     fn a_cursor_belongs_to_its_call_and_prefix() {
-        ["a", "ab", "ac", "b"].map(|key| set(key, b"v").unwrap());
+        for key in ["a", "ab", "ac", "b"] {
+            set(key, b"v").unwrap();
+        }
         let page = Table::scan("a".to_owned(), None, 2).unwrap();
         assert_eq!((page.keys, page.next.as_deref()), (vec!["a".to_owned(), "ab".to_owned()], Some("sab")));
         assert_eq!(Table::scan("a".to_owned(), Some("sab".to_owned()), 2).unwrap().keys, ["ac"]);
