@@ -152,8 +152,8 @@ pub enum VerifyError {
     },
 }
 
-fn lost(error: BlobError) -> VerifyError {
-    unreadable("a large value", &error)
+fn lost(error: &BlobError) -> VerifyError {
+    unreadable("a large value", error)
 }
 
 fn unreadable(what: impl Into<String>, reason: &impl ToString) -> VerifyError {
@@ -205,7 +205,7 @@ impl Replay<'_> {
             if let Some(earlier) = found.or(odd) {
                 return Ok(Some(earlier));
             }
-            for command in advance(self.plan, &mut state, event, self.blobs).map_err(lost)? {
+            for command in advance(self.plan, &mut state, event, self.blobs).map_err(|error| lost(&error))? {
                 let Command::ScheduleTask { task, tool, input, .. } = command else { continue };
                 if let Some((what, expected, actual)) = self.call_difference(&task, &tool, &input) {
                     return Ok(Some(Difference {
@@ -243,7 +243,7 @@ impl Replay<'_> {
             ("the event's number".to_owned(), record.seq.into(), number.into())
         } else if record.at_ms != event.now_ms() {
             ("the event's time".to_owned(), record.at_ms.into(), event.now_ms().into())
-        } else if !is_timely(self.plan, state, event, self.blobs).map_err(lost)? {
+        } else if !is_timely(self.plan, state, event, self.blobs).map_err(|error| lost(&error))? {
             (subject(event), "an event that the run takes".into(), "one that means nothing to it".into())
         } else {
             return Ok(None);
@@ -306,7 +306,7 @@ impl Replay<'_> {
             keys.filter(differs).take(TASKS_TRACED_MAX).map(|key| (key, (None, last))).collect();
         let mut fresh = RunState::new();
         for (at, event) in self.events.iter().take(last + 1).enumerate() {
-            advance(self.plan, &mut fresh, event, self.blobs).map_err(lost)?;
+            advance(self.plan, &mut fresh, event, self.blobs).map_err(|error| lost(&error))?;
             for (key, (before, changed)) in &mut different {
                 let now = fresh.tasks.get(*key);
                 if now != before.as_ref() {

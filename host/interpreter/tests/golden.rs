@@ -75,7 +75,7 @@ fn recorded_events_lead_where_they_led() {
             assert!(behaviour_supported(expected.behaviour), "{name}: behaviour {}", expected.behaviour);
             let mut state = RunState::new();
             for (number, (event, commands)) in steps.iter().enumerate() {
-                let found = advance(&plan, &mut state, event, &NoBlobs).unwrap();
+                let found = advance(&plan, &mut state, event, &NoBlobs).expect("nothing is kept apart");
                 assert_eq!(&found, commands, "{name}: event {}: {event:?}", number + 1);
             }
             assert_eq!(state, expected, "{name}");

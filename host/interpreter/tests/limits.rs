@@ -15,12 +15,13 @@ fn started(yaml: &str, input: Value) -> (Plan, RunState, Vec<Command>) {
     let plan = workflow::compile(yaml).expect("a workflow");
     let mut state = RunState::new();
     let event = Event::Started { now_ms: 1, execution_id: "e".to_owned(), seed: 1, input };
-    let commands = advance(&plan, &mut state, &event, &NoBlobs).unwrap();
+    let commands = advance(&plan, &mut state, &event, &NoBlobs).expect("nothing is kept apart");
     (plan, state, commands)
 }
 
 fn done(plan: &Plan, state: &mut RunState, task: &TaskKey, output: Value) -> Vec<Command> {
-    advance(plan, state, &Event::TaskCompleted { now_ms: 2, task: task.clone(), output }, &NoBlobs).unwrap()
+    advance(plan, state, &Event::TaskCompleted { now_ms: 2, task: task.clone(), output }, &NoBlobs)
+        .expect("nothing is kept apart")
 }
 
 fn first_scheduled(state: &RunState) -> Option<TaskKey> {
@@ -135,7 +136,7 @@ fn a_plan_of_another_format_is_not_guessed_at() {
     plan.format = 99;
     let mut state = RunState::new();
     let event = Event::Started { now_ms: 1, execution_id: "e".to_owned(), seed: 1, input: Value::Null };
-    assert_eq!(advance(&plan, &mut state, &event, &NoBlobs).unwrap(), [Command::Finish]);
+    assert_eq!(advance(&plan, &mut state, &event, &NoBlobs).expect("nothing is kept apart"), [Command::Finish]);
     assert_says(failure(&state), "PLAN_MISMATCH", &["format 99", "format 2"]);
 }
 

@@ -223,7 +223,7 @@ fn a_run_of_another_behaviour_is_left_alone() {
     let mut state = RunState { behaviour: 99, ..RunState::new() };
     let before = state.clone();
     let event = Event::Started { now_ms: 1, execution_id: "e".to_owned(), seed: 1, input: Value::Null };
-    assert_eq!(advance(&plan, &mut state, &event, &NoBlobs).unwrap(), [] as [Command; 0]);
+    assert_eq!(advance(&plan, &mut state, &event, &NoBlobs).expect("nothing is kept apart"), [] as [Command; 0]);
     assert_eq!(state, before);
     assert!(!compozy_interpreter::behaviour_supported(99));
 }

@@ -59,8 +59,8 @@ impl Bounds {
         Self { places: Arc::new(Semaphore::new(limits.requests)), room: Arc::new(room), limits }
     }
 
-    /// Waits until there is room for a request's body, as large as it says that it is.
-    async fn room_for(&self, headers: &HeaderMap) -> Result<SemaphorePermit<'_>, Problem> {
+    /// Room for a request's body, as large as it says that it is.
+    fn room_for(&self, headers: &HeaderMap) -> Result<SemaphorePermit<'_>, Problem> {
         let declared = headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
         let bytes: usize = match declared {
             Some(bytes) => bytes,
@@ -70,17 +70,14 @@ impl Bounds {
         };
         // One that is too large is refused further in, and never read.
         let kib = u32::try_from(bytes.min(self.limits.body_bytes).div_ceil(KIB)).unwrap_or(u32::MAX);
-        match tokio::time::timeout(self.limits.body_read, self.room.acquire_many(kib)).await {
-            Ok(Ok(room)) => Ok(room),
-            Ok(Err(_)) | Err(_) => {
-                let allowed = self.limits.bodies_bytes;
-                let detail = format!(
-                    "the host works on requests whose bodies have nearly {allowed} bytes together (limit \
-                     `bodies_bytes`); try again"
-                );
-                Err(Problem::new(Code::Overloaded, detail).with("limit", "bodies_bytes").with("allowed", allowed))
-            }
+        if let Ok(room) = self.room.try_acquire_many(kib) {
+            return Ok(room);
         }
+        let allowed = self.limits.bodies_bytes;
+        let detail = format!(
+            "the host works on requests whose bodies have nearly {allowed} bytes together (limit `bodies_bytes`); try again"
+        );
+        Err(Problem::new(Code::Overloaded, detail).with("limit", "bodies_bytes").with("allowed", allowed))
     }
 }
 
@@ -96,7 +93,7 @@ pub(crate) async fn bound(State(bounds): State<Bounds>, request: Request, next: 
             .with("allowed", allowed)
             .into_response();
     };
-    let _room = match bounds.room_for(request.headers()).await {
+    let _room = match bounds.room_for(request.headers()) {
         Ok(room) => room,
         Err(problem) => return problem.into_response(),
     };

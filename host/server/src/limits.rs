@@ -4,8 +4,7 @@ use std::time::Duration;
 
 /// A request's body, in bytes: the largest payload, and what is around it.
 pub const BODY_BYTES_MAX: usize = compozy_engine::limits::PAYLOAD_BYTES_MAX + 64 * 1024;
-/// Bodies that are read and worked on at once, together, in bytes; further requests wait for at most
-/// [`BODY_READ_TIMEOUT`], then they are refused with `OVERLOADED`.
+/// Bodies that are read and worked on at once, together, in bytes; further ones are refused with `OVERLOADED`.
 pub const BODIES_BYTES_MAX: usize = 128 * 1024 * 1024;
 /// A request's line and headers together, in bytes.
 pub const HEAD_BYTES_MAX: usize = 32 * 1024;

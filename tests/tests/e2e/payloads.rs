@@ -10,7 +10,11 @@ const MIB: usize = 1024 * 1024;
 /// The engine's limit of one payload, less what is around the text.
 const LARGEST: usize = 16 * MIB - 100;
 
-fn sandbox() -> Result<Sandbox> {
+/// What a plugin asks for that handles the largest payload.
+const LARGE: &str =
+    "[limits]\ninput_bytes = 33554432\noutput_bytes = 33554432\nmemory_bytes = 268435456\nwall_ms = 60000\n";
+
+fn sandbox(limits: &str) -> Result<Sandbox> {
     let sandbox = Sandbox::new()?;
     let task = |n: usize, from: &str| format!("  - {{id: t{n}, tool: echo, with: {{doc: \"{{{{ {from} }}}}\"}}}}\n");
     let tasks: String = (1..5).map(|n| task(n, &format!(".tasks.t{}.output.doc", n - 1))).collect();
@@ -20,19 +24,14 @@ fn sandbox() -> Result<Sandbox> {
         task(0, ".input.doc")
     );
     sandbox.write("project/relay.yaml", workflow)?;
-    let limits = "input_bytes: 33554432, output_bytes: 33554432, memory_bytes: 268435456, wall_ms: 60000";
-    let project = format!(
-        "name: payloads\nversion: 0.1.0\nworkflows: [{{source: ./relay.yaml}}]\nplugins:\n  echo:\n    \
-         limits: {{ {limits} }}\n"
-    );
-    sandbox.write("project/compozy.yaml", project)?;
-    guests::install(&sandbox, "echo", "")?;
+    sandbox.write("project/compozy.yaml", "name: payloads\nversion: 0.1.0\nworkflows: [{source: ./relay.yaml}]\n")?;
+    guests::install(&sandbox, "echo", limits)?;
     Ok(sandbox)
 }
 
 #[test]
 fn sixteen_mebibytes_go_through_five_tasks_and_over_a_restart() -> Result<()> {
-    let sandbox = sandbox()?;
+    let sandbox = sandbox(LARGE)?;
     let doc: String = (0..LARGEST).map(|at| char::from(b'a' + u8::try_from(at % 23).unwrap_or(0))).collect();
     let host = Host::start(&sandbox)?;
     let answer = host.try_start("relay", &json!({ "doc": doc }))?;
@@ -58,9 +57,7 @@ fn sixteen_mebibytes_go_through_five_tasks_and_over_a_restart() -> Result<()> {
 
 #[test]
 fn a_plugin_that_may_not_read_so_much_fails_its_task_by_the_name_of_the_limit() -> Result<()> {
-    let sandbox = sandbox()?;
-    let project = "name: payloads\nversion: 0.1.0\nworkflows: [{source: ./relay.yaml}]\n";
-    sandbox.write("project/compozy.yaml", project)?;
+    let sandbox = sandbox("")?;
     let host = Host::start(&sandbox)?;
     let answer = host.try_start("relay", &json!({ "doc": "x".repeat(5 * MIB) }))?;
     let ended = host.ended(answer.body["exec_id"].as_str().expect("an id"))?;

@@ -212,7 +212,7 @@ mod tests {
                 "truncated" => fs::write(&path, &whole[..whole.len() / 2]).unwrap(),
                 "garbage" => fs::write(&path, b"garbage").unwrap(),
                 "another value" => fs::write(&path, zstd::encode_all(other.as_slice(), 1).unwrap()).unwrap(),
-                _ => fs::write(&path, zstd::encode_all([0; 1 << 20].as_slice(), 1).unwrap()).unwrap(),
+                _ => fs::write(&path, zstd::encode_all(vec![0; 1 << 20].as_slice(), 1).unwrap()).unwrap(),
             }
             let found = blobs.get(&digest(&value), value.len() as u64);
             assert!(matches!(found, Err(BlobStoreError::Damaged { .. })), "{damage}: {found:?}");

@@ -332,16 +332,13 @@ impl Lanes {
 
     /// The next lane of the journal, or its end.
     pub(super) fn found(&mut self, lane: Option<Lane>) {
-        match lane {
-            Some(lane) => {
-                self.cursor.clone_from(&lane.name);
-                self.add(Arc::new(lane));
-            }
-            None => {
-                self.more = !self.complete;
-                self.complete = true;
-                self.cursor.clear();
-            }
+        if let Some(lane) = lane {
+            self.cursor.clone_from(&lane.name);
+            self.add(Arc::new(lane));
+        } else {
+            self.more = !self.complete;
+            self.complete = true;
+            self.cursor.clear();
         }
     }
 }

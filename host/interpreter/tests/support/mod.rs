@@ -110,8 +110,8 @@ impl<'p> Run<'p> {
     /// Any event.
     pub(crate) fn send(&mut self, event: &Event) -> Vec<Command> {
         let before = self.state.clone();
-        let commands = advance(self.plan, &mut self.state, event, &NoBlobs).unwrap();
-        let again = advance(self.plan, &mut self.stored, event, &NoBlobs).unwrap();
+        let commands = advance(self.plan, &mut self.state, event, &NoBlobs).expect("nothing is kept apart");
+        let again = advance(self.plan, &mut self.stored, event, &NoBlobs).expect("nothing is kept apart");
         assert_eq!(commands, again, "a state that was stored leads elsewhere");
         let text = serde_json::to_string(&self.state).expect("a state is JSON");
         let stored = serde_json::to_string(&self.stored).expect("a state is JSON");

@@ -65,6 +65,38 @@ async fn the_command_line_s_client_gets_results_and_problems() {
 }
 
 #[tokio::test]
+async fn bodies_that_are_too_large_together_are_refused_until_there_is_room() {
+    let limits = Limits { body_bytes: 2048, bodies_bytes: 3072, body_read: LONG, request: LONG, ..Limits::default() };
+    let server = Server::start(limits).await;
+    let head = |length: usize| {
+        format!(
+            "POST /api/v0/executions/exec-1/pause HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\
+             content-type: application/json\r\ncontent-length: {length}\r\n\r\n"
+        )
+    };
+    let body = format!("{{\"reason\":\"{}\"}}", "x".repeat(2048 - 13));
+    let mut first = server.connect().await;
+    first.write_all(head(body.len()).as_bytes()).await.expect("written");
+    // Until the first one has its room, the others may have theirs.
+    let refused = loop {
+        let mut second = server.connect().await;
+        second.write_all(format!("{}{body}", head(body.len())).as_bytes()).await.expect("written");
+        let answer = rest(&mut second).await;
+        if !answer.starts_with("HTTP/1.1 200") {
+            break answer;
+        }
+    };
+    assert!(refused.starts_with("HTTP/1.1 503") && refused.contains("OVERLOADED"), "{refused}");
+    assert!(refused.contains("retry-after: ") && refused.contains("`bodies_bytes`"), "{refused}");
+    // A small one fits beside it, and the first goes on.
+    let mut small = server.connect().await;
+    small.write_all(format!("{}{{}}", head(2)).as_bytes()).await.expect("written");
+    assert!(rest(&mut small).await.starts_with("HTTP/1.1 200"));
+    first.write_all(body.as_bytes()).await.expect("written");
+    assert!(rest(&mut first).await.starts_with("HTTP/1.1 200"));
+}
+
+#[tokio::test]
 async fn a_client_that_never_finishes_its_headers_is_cut_off() {
     let server = Server::start(Limits { head_read: Duration::from_millis(100), ..Limits::default() }).await;
     let mut slow = server.connect().await;
