@@ -88,9 +88,12 @@ pub const FOLLOW_NOTICES_MAX: usize = 256;
 /// Rows of one answer of a list.
 pub const LIST_MAX: usize = 1000;
 
-/// The size at which the write-ahead log is copied into the journal file, in pages of 4 KiB. The larger, the fewer pages
-/// are copied more than once, and the rarer a commit waits for it.
-pub const WAL_PAGES: u32 = 16_000;
+/// The size at which the write-ahead log is copied into the journal file, in pages of 4 KiB.
+pub const WAL_PAGES: u32 = 4_000;
+/// The size at which the writer does that itself, because nobody else did, in pages of 4 KiB.
+pub const WAL_PAGES_MAX: u32 = 8 * WAL_PAGES;
+/// Pages of the journal that the writer keeps in memory, in KiB.
+pub const WRITER_CACHE_KIB: u32 = 16 * 1024;
 /// What the write-ahead log is cut to after it was larger, in bytes.
 pub const WAL_BYTES_MAX: u64 = 64 * 1024 * 1024;
 

@@ -106,10 +106,11 @@ impl JournalFile {
     fn configure(&self, conn: &Connection, query_only: &str) -> Result<(), EngineError> {
         conn.busy_timeout(Duration::from_secs(10)).map_err(|e| self.error("open the journal", &e))?;
         conn.set_prepared_statement_cache_capacity(64);
-        let wal_pages = limits::WAL_PAGES.to_string();
+        // In KiB when it is negative. Two MiB, as SQLite has it, are enough to read.
+        let cache = format!("-{}", if query_only == "ON" { 2_000 } else { limits::WRITER_CACHE_KIB });
         let wal_bytes = limits::WAL_BYTES_MAX.to_string();
         let flag = if query_only == "ON" { "1" } else { "0" };
-        let settings: [(&'static str, &str, &str); 10] = [
+        let settings: [(&'static str, &str, &str); 11] = [
             ("journal_mode", "WAL", "wal"),
             // A commit returns after the fsync. NORMAL would lose the last commits on a power cut.
             ("synchronous", "FULL", "2"),
@@ -118,7 +119,9 @@ impl JournalFile {
             ("trusted_schema", "OFF", "0"),
             ("cell_size_check", "ON", "1"),
             ("temp_store", "MEMORY", "2"),
-            ("wal_autocheckpoint", &wal_pages, &wal_pages),
+            // See `checkpoint`.
+            ("wal_autocheckpoint", "0", "0"),
+            ("cache_size", &cache, &cache),
             ("journal_size_limit", &wal_bytes, &wal_bytes),
             ("query_only", query_only, flag),
         ];

@@ -7,6 +7,7 @@
 //! - `queue` is the way in; `attempt` runs one attempt and reports; `retry` judges the report.
 //! - `lanes` says which of the waiting tasks are next.
 //! - `reader` answers questions on connections that cannot write; `history` reads all that is recorded of a run.
+//! - `checkpoint` keeps the write-ahead log short, beside the writer.
 //! - `vault` keeps large values apart; `sweep` removes those that a crash left to nobody.
 //! - `file`, `schema` and `lock` are the file, its format and its owner.
 //!
@@ -19,6 +20,7 @@ mod attempt;
 mod backup;
 mod blobs;
 mod cache;
+mod checkpoint;
 mod control;
 mod deliver;
 mod file;

@@ -13,6 +13,7 @@ use tokio::sync::oneshot;
 use tokio::task::AbortHandle;
 
 use super::attempt::{self, Launch, panic_text};
+use super::checkpoint::Checkpoints;
 use super::deliver::Postman;
 use super::file::JournalFile;
 use super::lanes::{Lane, Lanes};
@@ -59,6 +60,8 @@ struct Running {
 }
 
 pub(super) struct Writer {
+    /// First, so that its connection is closed before ours, and ours before the folder is free.
+    checkpoints: Checkpoints,
     shared: Arc<Shared>,
     file: JournalFile,
     conn: Connection,
@@ -118,7 +121,8 @@ impl Writer {
         workflows: Arc<dyn Workflows>,
         definitions: Arc<Definitions>,
     ) -> Result<Self, EngineError> {
-        let conn = file.open_writer()?;
+        let mut conn = file.open_writer()?;
+        let checkpoints = Checkpoints::begin(&file, &mut conn)?;
         let vault = Arc::clone(&shared.vault);
         let now_ms = shared.clock.now_ms();
         let take_over = || -> rusqlite::Result<_> {
@@ -147,6 +151,7 @@ impl Writer {
             take_over().map_err(|e| file.error("take over the journal", &e))?;
         add(&shared.counters.open_executions, open);
         Ok(Self {
+            checkpoints,
             shared,
             file,
             conn,
@@ -176,6 +181,7 @@ impl Writer {
                 break self.close(drained);
             }
             self.turn(drained);
+            self.checkpoints.tend(&self.conn);
             self.update_phase();
         }
     }
