@@ -2,8 +2,10 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use compozy_engine::blob_store::{BlobStore, BlobStoreError, FileBlobs};
 use compozy_engine::limits::{INLINE_BYTES_MAX, PAYLOAD_BYTES_MAX};
 use compozy_engine::local::{JournalView, LocalEngine};
 use compozy_engine::port::{Control, Engine as _, ExecutionId};
@@ -313,4 +315,67 @@ async fn a_value_is_shown_to_who_names_a_run_that_refers_to_it() {
     assert_eq!(serde_json::from_slice::<Value>(&found).unwrap(), json!(doc));
     assert_eq!(engine.blob(&other, digest).await.unwrap(), None);
     assert_eq!(engine.blob(&id, "../../journal").await.unwrap(), None);
+}
+
+/// A store that refuses to write while it is told to.
+struct Moody {
+    files: FileBlobs,
+    full: AtomicBool,
+}
+
+impl BlobStore for Moody {
+    fn put(&self, digest: &str, bytes: &[u8]) -> Result<(), BlobStoreError> {
+        if self.full.load(Ordering::SeqCst) {
+            let reason = "no space left".to_owned();
+            return Err(BlobStoreError::Unavailable { place: "here".to_owned(), action: "write a blob", reason });
+        }
+        self.files.put(digest, bytes)
+    }
+
+    fn get(&self, digest: &str, bytes: u64) -> Result<Option<Vec<u8>>, BlobStoreError> {
+        self.files.get(digest, bytes)
+    }
+
+    fn delete(&self, digest: &str) -> Result<(), BlobStoreError> {
+        self.files.delete(digest)
+    }
+
+    fn list(&self, found: &mut dyn FnMut(Vec<String>) -> bool) -> Result<(), BlobStoreError> {
+        self.files.list(found)
+    }
+}
+
+#[tokio::test]
+async fn a_full_blob_store_refuses_starts_loses_no_result_and_recovers() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Arc::new(Moody { files: FileBlobs::new(dir.path().join("blobs")), full: AtomicBool::new(true) });
+    // What the child puts together is large only as a whole: the writer itself must put it away.
+    let outputs = "outputs: {a: \"{{ .input.doc }}\", b: \"{{ .input.doc }}\"}";
+    let child = format!("{outputs}\ntasks:\n  - {{id: a, type: aggregate, outputs: {{}}}}\n");
+    let script =
+        Script::now(|call| Ok(json!({ "doc": text(usize::try_from(call.input["bytes"].as_u64().unwrap()).unwrap()) })));
+    let engine = open_with(dir.path(), &script, |options| {
+        options.workflows = Arc::new(workflows(&[("child", child.as_str())]));
+        options.blobs = Some(store.clone());
+    })
+    .unwrap();
+    let refused = engine.start(request_with(&chain(), json!({ "doc": text(100_000) }))).await.unwrap_err();
+    assert_eq!((refused.code(), refused.retryable()), ("STORAGE_UNAVAILABLE", true), "{refused}");
+    let large = plan("tasks:\n  - {id: t, tool: tool, with: {bytes: 100000}}\n");
+    let large = engine.start(request(&large)).await.unwrap();
+    let parent = plan("tasks:\n  - {id: c, workflow: child, with: {doc: \"{{ .input.doc }}\"}}\n");
+    let parent = || request_with(&parent, json!({ "doc": text(40_000) }));
+    until("the task was called", || script.count() == 1).await;
+    // Nothing is acknowledged that needs what cannot be written, whoever has to write it.
+    let refused = engine.start(parent()).await.unwrap_err();
+    assert_eq!(refused.code(), "STORAGE_UNAVAILABLE");
+    assert!(!engine.health().writable, "{}", engine.health().detail);
+    assert_eq!(engine.execution(&large).await.unwrap().unwrap().state.status, Status::Running);
+    store.full.store(false, Ordering::SeqCst);
+    assert_eq!(ended(&engine, &large).await.state.output, Some(json!({ "doc": text(100_000) })));
+    let both = json!({ "a": text(40_000), "b": text(40_000) });
+    assert_eq!(run(&engine, parent()).await.state.output, Some(both));
+    assert_eq!(script.count(), 1, "the work was done once");
+    assert!(engine.health().writable);
+    assert_sound(&engine, &large).await;
 }
