@@ -3,7 +3,7 @@
 //! Reading one is pure: the reference names it by the digest of what it is. Where one cannot be read, what was computed is
 //! void, and the engine does the event again, or ends the run.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
@@ -13,6 +13,8 @@ use compozy_plan::schema::{Schema, Violation};
 use compozy_plan::scope::{Node, Scope};
 use compozy_plan::template::Template;
 use serde_json::Value;
+
+use crate::limits::READ_BYTES_MAX;
 
 /// Why a value that is kept apart cannot be read.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -55,11 +57,14 @@ impl Blobs for NoBlobs {
 pub(crate) struct Reading<'b> {
     blobs: &'b dyn Blobs,
     failed: RefCell<Option<BlobError>>,
+    /// What one look may still read, in bytes.
+    left: Cell<u64>,
+    exceeded: Cell<bool>,
 }
 
 impl<'b> Reading<'b> {
     pub(crate) fn new(blobs: &'b dyn Blobs) -> Self {
-        Self { blobs, failed: RefCell::new(None) }
+        Self { blobs, failed: RefCell::new(None), left: Cell::new(READ_BYTES_MAX), exceeded: Cell::new(false) }
     }
 
     /// The first that could not be read.
@@ -67,7 +72,23 @@ impl<'b> Reading<'b> {
         self.failed.borrow().clone()
     }
 
+    /// Another template, condition or schema looks at something.
+    fn begin(&self) {
+        self.left.set(READ_BYTES_MAX);
+        self.exceeded.set(false);
+    }
+
+    /// The last look wanted more than [`READ_BYTES_MAX`]: what it got is not all.
+    pub(crate) fn exceeded(&self) -> bool {
+        self.exceeded.get()
+    }
+
     fn load(&self, blob: &BlobRef) -> Value {
+        let Some(left) = self.left.get().checked_sub(blob.bytes) else {
+            self.exceeded.set(true);
+            return Value::Null;
+        };
+        self.left.set(left);
         match self.blobs.load(blob) {
             Ok(value) => Arc::unwrap_or_clone(value),
             Err(error) => {
@@ -123,6 +144,7 @@ impl<'b> Reading<'b> {
 
     /// A value with all that it refers to.
     pub(crate) fn whole(&self, mut value: Value) -> Value {
+        self.begin();
         if has_blob_key(&value) {
             self.value_at(&mut value, &[]);
         }
@@ -131,6 +153,7 @@ impl<'b> Reading<'b> {
 
     /// A value whose own reference is read, and not those in it.
     pub(crate) fn opened(&self, mut value: Value) -> Value {
+        self.begin();
         while let Some(blob) = BlobRef::of(&value) {
             value = self.load(&blob);
         }
@@ -139,11 +162,20 @@ impl<'b> Reading<'b> {
 
     /// Checks a value, with all that it refers to, against a schema.
     pub(crate) fn validate(&self, schema: &Schema, value: &Value) -> Result<(), Vec<Violation>> {
-        if has_blob_key(value) { schema.validate(&self.whole(value.clone())) } else { schema.validate(value) }
+        if !has_blob_key(value) {
+            return schema.validate(value);
+        }
+        let whole = self.whole(value.clone());
+        if self.exceeded() {
+            let message = format!("refers to more than {READ_BYTES_MAX} bytes, the most that are looked at");
+            return Err(vec![Violation { path: String::new(), message }]);
+        }
+        schema.validate(&whole)
     }
 
     /// The scope with everything read that a condition looks at.
     pub(crate) fn for_condition<'a>(&self, mut scope: Scope<'a>, condition: &Condition) -> Scope<'a> {
+        self.begin();
         for path in condition.references() {
             self.scope_at(&mut scope, path);
         }
@@ -152,6 +184,7 @@ impl<'b> Reading<'b> {
 
     /// The scope with everything read that a template looks into. What it only hands on is not read.
     pub(crate) fn for_template<'a>(&self, unread: &Scope<'a>, template: &Template, everything: bool) -> Scope<'a> {
+        self.begin();
         let mut scope = unread.clone();
         if everything {
             let names: BTreeSet<String> = scope.own_names().map(str::to_owned).collect();

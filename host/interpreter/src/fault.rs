@@ -27,6 +27,11 @@ pub(crate) enum Fault {
     ItemsTooMany { place: Place, count: usize, limit: usize },
     #[error("{place}: {what} is nested deeper than {limit} levels, the most that a run can keep; make it flatter")]
     ValueTooDeep { place: Place, what: &'static str, limit: usize },
+    #[error(
+        "{place}: `{field}` looks into values of more than {limit} bytes together, the most that it may; hand them on whole, \
+         or let a task select the part that is needed"
+    )]
+    ReadTooMuch { place: Place, field: &'static str, limit: u64 },
     #[error("{place}: `{field}` must be {wanted} but is {found}")]
     WrongValue { place: Place, field: &'static str, wanted: &'static str, found: String },
     #[error("{place}: all of its {count} children failed; the first: {first}")]
@@ -88,6 +93,7 @@ impl Fault {
             Self::RouteNotFound { .. } => "ROUTE_NOT_FOUND",
             Self::ItemsNotAList { .. } => "ITEMS_NOT_A_LIST",
             Self::WrongValue { .. } => "VALUE_INVALID",
+            Self::ReadTooMuch { .. } => "READ_LIMIT",
             Self::ItemsTooMany { .. } => "ITEMS_TOO_MANY",
             // The first child's code says more than that all of them failed.
             Self::AllChildrenFailed { code, .. } => code,

@@ -6,6 +6,8 @@ pub const RUN_TASKS_MAX: usize = 50_000;
 pub const EVENT_TASKS_MAX: usize = 20_000;
 /// Values that one run keeps (arguments, items, outputs), in bytes, about as JSON.
 pub const RUN_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// What one template, condition or schema may read of values that are kept apart, in bytes of their JSON.
+pub const READ_BYTES_MAX: u64 = 64 * 1024 * 1024;
 /// Nesting of a value that a run keeps. The state must be readable as JSON, whose readers stop at 128 levels.
 pub const VALUE_DEPTH_MAX: usize = 64;
 /// Signals of one run, taken or not.

@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 use crate::blob::Reading;
 use crate::event::{Failure, TaskKey};
 use crate::fault::{Fault, Place};
+use crate::limits::READ_BYTES_MAX;
 use crate::locate::{Children, Frame, frames};
 use crate::signal::signal_value;
 use crate::state::{RunState, TaskState};
@@ -86,6 +87,7 @@ impl<'a> Site<'a> {
         let rendered = if world.state.has_blobs {
             let everything = matches!(mentions, Mentions::Anything);
             let scope = world.reading.for_template(&unread, template, everything);
+            self.all_read(world, field)?;
             template.render_handing_on(&scope, Some(&unread))
         } else {
             template.render(&unread)
@@ -101,27 +103,42 @@ impl<'a> Site<'a> {
         template: &Template,
         field: &'static str,
     ) -> Result<Value, Fault> {
-        Ok(world.reading.whole(self.render(world, template, field)?))
+        let rendered = self.render(world, template, field)?;
+        let whole = world.reading.whole(rendered);
+        self.all_read(world, field)?;
+        Ok(whole)
     }
 
     /// The value of a condition of the field `field`.
     pub(crate) fn evaluate(self, world: World<'_>, condition: &Condition, field: &'static str) -> Result<Value, Fault> {
-        let scope = self.read_scope(world, condition)?;
+        let scope = self.read_scope(world, condition, field)?;
         condition.evaluate(&scope).map_err(|error| self.condition_fault(field, &error))
     }
 
     /// Whether a condition of the field `field` holds.
     pub(crate) fn is_true(self, world: World<'_>, condition: &Condition, field: &'static str) -> Result<bool, Fault> {
-        let scope = self.read_scope(world, condition)?;
+        let scope = self.read_scope(world, condition, field)?;
         condition.is_true(&scope).map_err(|error| self.condition_fault(field, &error))
     }
 
-    fn read_scope<'w>(self, world: World<'w>, condition: &Condition) -> Result<Scope<'w>, Fault>
+    fn all_read(self, world: World<'_>, field: &'static str) -> Result<(), Fault> {
+        if world.reading.exceeded() {
+            return Err(Fault::ReadTooMuch { place: self.place(), field, limit: READ_BYTES_MAX });
+        }
+        Ok(())
+    }
+
+    fn read_scope<'w>(self, world: World<'w>, condition: &Condition, field: &'static str) -> Result<Scope<'w>, Fault>
     where
         'a: 'w,
     {
         let scope = self.scope(world.plan, world.state, &Mentions::of_condition(condition))?;
-        Ok(if world.state.has_blobs { world.reading.for_condition(scope, condition) } else { scope })
+        if !world.state.has_blobs {
+            return Ok(scope);
+        }
+        let scope = world.reading.for_condition(scope, condition);
+        self.all_read(world, field)?;
+        Ok(scope)
     }
 
     fn condition_fault(self, field: &'static str, error: &dyn std::fmt::Display) -> Fault {

@@ -379,3 +379,36 @@ async fn a_full_blob_store_refuses_starts_loses_no_result_and_recovers() {
     assert!(engine.health().writable);
     assert_sound(&engine, &large).await;
 }
+
+#[tokio::test]
+async fn a_template_or_condition_that_reads_too_much_fails_its_task_and_handing_on_does_not() {
+    let dir = tempfile::tempdir().unwrap();
+    let large = 15 * 1024 * 1024;
+    let script =
+        Script::now(move |call| Ok(if call.input["hand"].is_null() { json!("on") } else { call.input.clone() }));
+    let engine = open(dir.path(), &script);
+    let fields = (0..5).map(|n| format!("d{n}: \"{{{{ .tasks.s{n}.output.signal.payload }}}}\"")).collect::<Vec<_>>();
+    let waits = (0..5).map(|n| format!("  - {{id: s{n}, type: wait, wait_for: go}}\n")).collect::<String>();
+    let sizes = (0..5).map(|n| format!("size(tasks.s{n}.output.signal.payload)")).collect::<Vec<_>>().join(" + ");
+    let plan = plan(&format!(
+        "tasks:\n{waits}  - {{id: read, tool: tool, condition: '{sizes} > 0', on_error: {{next: hand}}}}\n  \
+         - {{id: hand, type: aggregate, outputs: {{{}}}}}\n",
+        fields.join(", ")
+    ));
+    let id = engine.start(request(&plan)).await.unwrap();
+    for n in 0..5 {
+        let payload = Value::String(text(large + n));
+        let go = Signal { name: "go".into(), payload, id: String::new(), source: String::new() };
+        engine.control(&id, Control::Signal(go)).await.unwrap();
+    }
+    let execution = ended(&engine, &id).await;
+    assert_eq!(execution.state.status, Status::Success, "{:?}", execution.state.failure);
+    let task = |id: &str| execution.state.tasks[&compozy_interpreter::TaskKey(id.into())].clone();
+    let failure = task("read").failure.unwrap();
+    assert_eq!(failure.code, "READ_LIMIT");
+    assert!(failure.message.contains("67108864 bytes"), "{}", failure.message);
+    assert!(task("hand").output.unwrap().to_string().len() < 1024);
+    // Too much to be shown whole, so it is shown as it is.
+    assert!(execution.state.output.unwrap().to_string().len() < 1024);
+    assert_eq!(engine.verify(&id).await.unwrap(), None);
+}
