@@ -48,6 +48,7 @@ mod wait;
 
 pub use blob::{BlobError, Blobs, NoBlobs};
 pub use event::{Command, Dispatch, Event, Failure, Signal, Slot, TaskKey, Timeout, Timer};
+pub use measure::is_too_deep;
 pub use rewind::{RewindRefused, can_reset, can_retry};
 pub use signal::{SignalRefused, check_signal};
 pub use state::{

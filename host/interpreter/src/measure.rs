@@ -9,6 +9,11 @@ pub(crate) fn size(value: &Value) -> Option<usize> {
     size_below(value, VALUE_DEPTH_MAX)
 }
 
+/// Whether a value is nested deeper than a run may keep: the run refuses it, so it must not be put out of its sight.
+pub fn is_too_deep(value: &Value) -> bool {
+    size(value).is_none()
+}
+
 fn size_below(value: &Value, levels: usize) -> Option<usize> {
     match value {
         Value::Null | Value::Bool(_) => Some(4),

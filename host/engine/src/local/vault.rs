@@ -9,7 +9,7 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use compozy_interpreter::{BlobError, Blobs};
+use compozy_interpreter::{BlobError, Blobs, is_too_deep};
 use compozy_plan::blob::{BLOB_KEY, BlobRef, has_blob_key};
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
@@ -104,6 +104,10 @@ impl Vault {
 
     /// Puts away what is too large of a value.
     pub(super) fn put_away(self: &Arc<Self>, value: &mut Value) -> Result<Claim, BlobStoreError> {
+        if is_too_deep(value) {
+            // The run refuses it, as it would a small one.
+            return Ok(Claim::default());
+        }
         let mut claim = Claim { vault: Some(Arc::clone(self)), keys: Vec::new() };
         self.shrink(value, &mut claim)?;
         Ok(claim)

@@ -1,6 +1,8 @@
 //! A simulated engine, and checks that hold between any two events.
 #![allow(dead_code, reason = "each test file uses a part of it")]
 
+mod apart;
+
 use std::collections::BTreeMap;
 
 use compozy_interpreter::{
@@ -8,6 +10,8 @@ use compozy_interpreter::{
 };
 use compozy_plan::plan::Plan;
 use serde_json::{Value, json};
+
+use self::apart::Apart;
 
 /// Hands events to a run and checks everything that must hold after each.
 pub(crate) struct Run<'p> {
@@ -17,6 +21,8 @@ pub(crate) struct Run<'p> {
     pub(crate) state: RunState,
     /// Went through JSON after every event; must never differ.
     stored: RunState,
+    /// The same with references in the place of values; must never differ.
+    apart: Apart,
     now_ms: u64,
     /// Scheduled, not answered and not cancelled, in the order of scheduling.
     pub(crate) open: Vec<TaskKey>,
@@ -33,6 +39,7 @@ impl<'p> Run<'p> {
             plan,
             state: RunState::new(),
             stored: RunState::new(),
+            apart: Apart::default(),
             now_ms: 1_000,
             open: Vec::new(),
             timers: Vec::new(),
@@ -118,6 +125,7 @@ impl<'p> Run<'p> {
         assert_eq!(text, stored, "a state that was stored becomes another");
         self.stored = serde_json::from_str(&text).expect("a state comes back from JSON");
         assert_eq!(self.stored, self.state, "a state comes back from JSON as another");
+        self.apart.follow(self.plan, event, &self.state, &commands);
         self.check(&before, event, &commands);
         self.history.push((event.clone(), commands.clone()));
         commands
