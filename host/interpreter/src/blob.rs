@@ -100,8 +100,8 @@ impl<'b> Reading<'b> {
 
     /// Reads what is at the end of a path and on the way to it.
     fn value_at(&self, value: &mut Value, path: &[String]) {
-        // A value that was kept apart may itself refer to others.
-        while let Some(blob) = BlobRef::of(value) {
+        // What is kept apart refers to nothing itself.
+        if let Some(blob) = BlobRef::of(value) {
             *value = self.load(&blob);
         }
         match (value, path) {
@@ -152,12 +152,12 @@ impl<'b> Reading<'b> {
     }
 
     /// A value whose own reference is read, and not those in it.
-    pub(crate) fn opened(&self, mut value: Value) -> Value {
+    pub(crate) fn opened(&self, value: Value) -> Value {
         self.begin();
-        while let Some(blob) = BlobRef::of(&value) {
-            value = self.load(&blob);
+        match BlobRef::of(&value) {
+            Some(blob) => self.load(&blob),
+            None => value,
         }
-        value
     }
 
     /// Checks a value, with all that it refers to, against a schema.

@@ -3,8 +3,10 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use compozy_interpreter::BlobError;
 use rusqlite::{Connection, ErrorCode, OpenFlags};
 
+use super::runs::Fault;
 use super::schema::MIGRATIONS;
 use crate::{EngineError, limits};
 
@@ -155,9 +157,19 @@ impl JournalFile {
         Ok(())
     }
 
-    /// Something beside the journal, without which the journal must not go on, fails for now.
-    pub(super) fn unavailable(&self, action: &'static str, error: &dyn std::fmt::Display) -> EngineError {
-        EngineError::StorageUnavailable { folder: self.folder.clone(), action, reason: error.to_string() }
+    /// Says what a fault means for us.
+    pub(super) fn fault(&self, action: &'static str, fault: Fault) -> EngineError {
+        match fault {
+            Fault::Sql(error) => self.error(action, &error),
+            Fault::Run(reason) => EngineError::ExecutionUnreadable { reason },
+            Fault::Refused(error) | Fault::Storage(error) => error,
+            Fault::Blob(error @ BlobError::Lost { .. }) => EngineError::BlobLost { reason: error.to_string() },
+            Fault::Blob(error @ BlobError::Unavailable { .. }) => EngineError::StorageUnavailable {
+                folder: self.folder.clone(),
+                action: "read a value that is kept apart",
+                reason: error.to_string(),
+            },
+        }
     }
 
     /// Says what an error of SQLite means for us. By its code, never by its text.

@@ -9,10 +9,10 @@ use serde_json::Value;
 use super::attempt::Call;
 use super::reader::{read_children, read_journal, read_parent, read_tasks};
 use super::runs::{Fault, Plans};
-use super::vault::Vault;
+use super::vault::{Vault, too_much};
+use crate::limits;
 use crate::port::{ExecutionId, Pins};
 use crate::verify::{HISTORY_FORMAT, History, RecordedState, ScheduledCall, ScheduledTask};
-use crate::{EngineError, limits};
 
 /// The calls of a run's tasks, and whether each was ever made.
 const CALLS: &str = "SELECT key, call, attempt FROM task WHERE run = ?1 ORDER BY id";
@@ -53,11 +53,7 @@ pub(super) fn blobs(conn: &Connection, vault: &Vault, row: i64) -> Result<IndexM
         let blob = BlobRef { digest: row.get(0)?, bytes: row.get(1)? };
         used += blob.bytes;
         if used > limits::READ_BYTES_MAX {
-            return Err(Fault::Refused(EngineError::PayloadTooLarge {
-                what: "what the execution refers to".to_owned(),
-                used: usize::try_from(used).unwrap_or(usize::MAX),
-                allowed: usize::try_from(limits::READ_BYTES_MAX).unwrap_or(usize::MAX),
-            }));
+            return Err(Fault::Refused(too_much("what the execution refers to", used)));
         }
         let value = Value::clone(vault.load(&blob)?.as_ref());
         blobs.insert(blob.digest, value);

@@ -1,6 +1,7 @@
 //! The embedded engine: a journal in one SQLite file, and nothing else to install.
 //!
-//! - `writer` is the one thread that writes: group commit, dispatch, retries. `ops` and `tx` are its operations.
+//! - `writer` is the one thread that writes: group commit, dispatch, retries. `batch` is one commit; `ops` and `tx` are
+//!   its operations.
 //! - `runs` holds runs in memory and reads them back: snapshot, then tail through the interpreter.
 //! - `control` is what people do to a run, `outside` and `deliver` are what runs tell each other (an outbox, so that a
 //!   crash between the two loses nothing) and their timers; `prune` removes what ended long ago.
@@ -18,6 +19,7 @@
 
 mod attempt;
 mod backup;
+mod batch;
 mod blobs;
 mod cache;
 mod checkpoint;

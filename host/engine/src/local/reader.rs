@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use compozy_interpreter::{BlobError, Blobs, RunState};
+use compozy_interpreter::{Blobs, RunState};
 use compozy_plan::blob::{BlobRef, has_blob_key};
 use indexmap::IndexMap;
 use rusqlite::{Connection, OptionalExtension as _};
@@ -87,21 +87,9 @@ impl Readers {
             if let Some(free) = this.free.lock().unwrap_or_else(PoisonError::into_inner).as_mut() {
                 free.push(reader);
             }
-            result.map_err(|fault| match fault {
-                Fault::Sql(error) => this.file.error("read the journal", &error),
-                Fault::Run(reason) => EngineError::ExecutionUnreadable { reason },
-                Fault::Refused(error) | Fault::Storage(error) => error,
-                Fault::Blob(error) => this.blob_error(&error),
-            })
+            result.map_err(|fault| this.file.fault("read the journal", fault))
         });
         read.await.map_err(|e| EngineError::Internal(format!("reading the journal: {e}")))?
-    }
-
-    fn blob_error(&self, error: &BlobError) -> EngineError {
-        match error {
-            BlobError::Lost { .. } => EngineError::BlobLost { reason: error.to_string() },
-            BlobError::Unavailable { .. } => self.file.unavailable("read a value that is kept apart", error),
-        }
     }
 
     /// A value that a run refers to, as JSON.

@@ -14,7 +14,7 @@ use sha2::{Digest as _, Sha256};
 use uuid::Uuid;
 
 use super::runs::Fault;
-use super::vault::{Claim, Vault, WholeError};
+use super::vault::{Claim, Vault, WholeError, too_much};
 use crate::clock::Clock;
 use crate::port::{Control, ExecutionId, Pins, StartRequest, TaskExecutor};
 use crate::{EngineError, limits};
@@ -131,11 +131,7 @@ pub(super) fn whole(vault: &Vault, value: Value) -> Result<Value, Fault> {
     }
     vault.whole(value).map_err(|error| match error {
         WholeError::Blob(error) => Fault::Blob(error),
-        WholeError::TooLarge { used } => Fault::Refused(EngineError::PayloadTooLarge {
-            what: "what the input refers to".to_owned(),
-            used: usize::try_from(used).unwrap_or(usize::MAX),
-            allowed: usize::try_from(limits::READ_BYTES_MAX).unwrap_or(usize::MAX),
-        }),
+        WholeError::TooLarge { used } => Fault::Refused(too_much("what the input refers to", used)),
     })
 }
 

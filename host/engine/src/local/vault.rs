@@ -238,6 +238,15 @@ pub(super) enum WholeError {
     TooLarge { used: u64 },
 }
 
+/// What a request is told that refers to more than may be read.
+pub(super) fn too_much(what: &str, used: u64) -> EngineError {
+    EngineError::PayloadTooLarge {
+        what: what.to_owned(),
+        used: usize::try_from(used).unwrap_or(usize::MAX),
+        allowed: usize::try_from(limits::READ_BYTES_MAX).unwrap_or(usize::MAX),
+    }
+}
+
 impl Blobs for Vault {
     fn load(&self, blob: &BlobRef) -> Result<Arc<Value>, BlobError> {
         let lost = |reason: String| BlobError::Lost { blob: blob.clone(), reason };

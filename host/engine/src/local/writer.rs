@@ -4,31 +4,27 @@
 //! sleeps until there is something to do or the next retry is due; it never polls, and never waits to collect more.
 
 use std::collections::{BTreeSet, HashMap};
-use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rusqlite::{Connection, OptionalExtension as _};
-use tokio::sync::oneshot;
 use tokio::task::AbortHandle;
 
-use super::attempt::{self, Launch, panic_text};
+use super::attempt::{self, Launch};
+use super::batch::{Answer, Batch, BatchFailed};
 use super::checkpoint::Checkpoints;
 use super::deliver::Postman;
 use super::file::JournalFile;
-use super::lanes::{Lane, Lanes};
+use super::lanes::Lanes;
 use super::lock::OwnerLock;
-use super::prune::Pruned;
-use super::queue::{AttemptEnd, Drained, Report, Request};
+use super::queue::{Drained, Report, Request};
 use super::request::Definitions;
-use super::retry;
-use super::runs::{Fault, Runs};
+use super::runs::Runs;
 use super::shared::{Phase, Shared, add};
 use super::tx::{Effect, Tx};
-use super::{control, deliver, ops, prune};
-use crate::port::{ExecutionId, Signs, TaskReport, Workflows};
+use super::{ops, prune};
+use crate::port::{Signs, Workflows};
 use crate::{EngineError, limits};
-use compozy_interpreter::{BlobError, Failure};
 
 /// A clock that jumped forward is noticed after this long at the latest.
 const SLEEP_MAX: Duration = Duration::from_mins(1);
@@ -53,8 +49,8 @@ pub(super) const ALL_DELAYED: &str =
     "SELECT not_before_ms, id FROM task INDEXED BY task_delayed WHERE state = 'delayed'";
 
 /// An attempt that runs.
-struct Running {
-    launch: Launch,
+pub(super) struct Running {
+    pub(super) launch: Launch,
     abort: AbortHandle,
     signs: Signs,
 }
@@ -86,30 +82,6 @@ pub(super) struct Writer {
     blocked_until: Option<Instant>,
     _lock: OwnerLock,
 }
-
-/// What a caller is told after the commit.
-enum Answer {
-    Started(oneshot::Sender<Result<ExecutionId, EngineError>>, Result<ExecutionId, EngineError>),
-    Pruned(oneshot::Sender<Result<Pruned, EngineError>>, Result<Pruned, EngineError>),
-    Controlled(oneshot::Sender<Result<(), EngineError>>, Result<(), EngineError>),
-    /// Nobody waits.
-    Nobody,
-}
-
-impl Answer {
-    fn send(self) {
-        // A caller that does not wait any more does not want to know.
-        match self {
-            Self::Started(reply, answer) => drop(reply.send(answer)),
-            Self::Pruned(reply, answer) => drop(reply.send(answer)),
-            Self::Controlled(reply, answer) => drop(reply.send(answer)),
-            Self::Nobody => {}
-        }
-    }
-}
-
-/// Why a whole transaction failed.
-struct BatchFailed(EngineError);
 
 impl Writer {
     /// Takes over a journal: a new epoch makes every older lease void at once, so recovery waits for nothing.
@@ -228,14 +200,7 @@ impl Writer {
             Err((BatchFailed(error), answers)) => {
                 self.storage_refused(&error);
                 self.retained = reports;
-                for answer in answers {
-                    match answer {
-                        Answer::Started(reply, _) => Answer::Started(reply, Err(error.clone())).send(),
-                        Answer::Pruned(reply, _) => Answer::Pruned(reply, Err(error.clone())).send(),
-                        Answer::Controlled(reply, _) => Answer::Controlled(reply, Err(error.clone())).send(),
-                        Answer::Nobody => {}
-                    }
-                }
+                answers.into_iter().for_each(|answer| answer.refused(&error).send());
             }
         }
     }
@@ -407,232 +372,5 @@ impl Writer {
             // Nothing is lost: the next owner frees the tasks and reads the log.
             tracing::warn!(%error, "the journal could not be tidied up while closing");
         }
-    }
-}
-
-/// A transaction's operations, each fenced off from the others.
-struct Batch<'a, 'b> {
-    file: &'a JournalFile,
-    tx: &'a mut Tx<'b>,
-    runs: &'a mut Runs,
-}
-
-impl Batch<'_, '_> {
-    fn sql(&self, sql: &str) -> Result<(), BatchFailed> {
-        self.tx
-            .conn
-            .prepare_cached(sql)
-            .and_then(|mut statement| statement.execute([]))
-            .map(drop)
-            .map_err(|e| BatchFailed(self.file.error("write the journal", &e)))
-    }
-
-    /// One operation. If it fails by itself, its neighbours do not notice; if storage fails, all do.
-    fn one<T>(
-        &mut self,
-        work: impl FnOnce(&mut Tx<'_>, &mut Runs) -> Result<T, Fault>,
-    ) -> Result<Result<T, EngineError>, BatchFailed> {
-        let runs = &mut *self.runs;
-        let outcome = self.tx.atomically(|tx| {
-            // The interpreter is total. Should it ever not be, one run stands still and not the engine.
-            std::panic::catch_unwind(AssertUnwindSafe(|| work(tx, runs)))
-                .unwrap_or_else(|panic| Err(Fault::Refused(EngineError::Internal(panic_text(panic.as_ref())))))
-        });
-        let error = match outcome {
-            Ok(value) => return Ok(Ok(value)),
-            Err(Fault::Refused(error)) => return Ok(Err(error)),
-            Err(Fault::Run(reason)) => EngineError::ExecutionUnreadable { reason },
-            Err(Fault::Blob(error @ BlobError::Lost { .. })) => EngineError::BlobLost { reason: error.to_string() },
-            Err(Fault::Blob(error @ BlobError::Unavailable { .. })) => {
-                return Err(BatchFailed(self.file.unavailable("read a value that is kept apart", &error)));
-            }
-            Err(Fault::Storage(error)) => return Err(BatchFailed(error)),
-            Err(Fault::Sql(error)) => match self.file.error("write the journal", &error) {
-                storage @ (EngineError::StorageUnavailable { .. } | EngineError::JournalCorrupt { .. }) => {
-                    return Err(BatchFailed(storage));
-                }
-                other => other,
-            },
-        };
-        if self.tx.conn.is_autocommit() {
-            return Err(BatchFailed(error));
-        }
-        Ok(Err(error))
-    }
-
-    fn report(&mut self, running: &HashMap<i64, Running>, report: &Report) -> Result<(), BatchFailed> {
-        let current = running.get(&report.task).filter(|running| running.launch.attempt == report.attempt);
-        let Some(Running { launch, .. }) = current else {
-            // Canceled meanwhile; only an answer is worth counting.
-            if matches!(report.end, AttemptEnd::Answered(_)) {
-                self.tx.effects.push(Effect::Stale);
-            }
-            return Ok(());
-        };
-        let outcome = match &report.end {
-            AttemptEnd::Answered(report) => {
-                self.one(|tx, runs| ops::attempt_ended(tx, runs, launch, TaskReport::clone(report)))?
-            }
-            AttemptEnd::Lost => self.one(|tx, _| ops::attempt_lost(tx, launch))?,
-        };
-        if let Err(error) = outcome {
-            tracing::error!(execution = %launch.execution, task = launch.key, %error, "the end of a task cannot be recorded");
-            self.tx.effects.push(Effect::Ended(launch.task));
-            self.tx.give_back(&launch.lane, launch.task);
-        }
-        Ok(())
-    }
-
-    /// Answers the caller with what came out; the answer is kept back until the commit.
-    fn request(&mut self, request: Request, alive: bool) -> (Answer, Result<(), BatchFailed>) {
-        fn split<T>(
-            outcome: Result<Result<T, EngineError>, BatchFailed>,
-        ) -> (Result<T, EngineError>, Result<(), BatchFailed>) {
-            match outcome {
-                Ok(answer) => (answer, Ok(())),
-                Err(BatchFailed(error)) => (Err(error.clone()), Err(BatchFailed(error))),
-            }
-        }
-        match request {
-            Request::Start { start, reply } => {
-                let draining = self.tx.draining;
-                let (answer, outcome) = if draining || !alive {
-                    (Err(EngineError::Stopping), Ok(()))
-                } else {
-                    split(self.one(|tx, runs| ops::start(tx, runs, &start)))
-                };
-                (Answer::Started(reply, answer), outcome)
-            }
-            Request::Prune { over, reply } => {
-                let (answer, outcome) = if alive {
-                    split(self.one(|tx, _| prune::prune(tx, &over)))
-                } else {
-                    (Err(EngineError::Stopping), Ok(()))
-                };
-                (Answer::Pruned(reply, answer), outcome)
-            }
-            Request::SweepBlobs { digests } => {
-                self.tx.effects.push(Effect::ForgetBlobs(digests));
-                (Answer::Nobody, Ok(()))
-            }
-            Request::Control { id, control, reply, .. } => {
-                let (answer, outcome) = if alive {
-                    split(self.one(|tx, runs| control::control(tx, runs, &id, &control)))
-                } else {
-                    (Err(EngineError::Stopping), Ok(()))
-                };
-                (Answer::Controlled(reply, answer), outcome)
-            }
-        }
-    }
-
-    /// Moves the tasks whose wait is over to those that wait for a slot.
-    fn due(&mut self, delayed: &BTreeSet<(u64, i64)>) -> Result<(), BatchFailed> {
-        if self.tx.draining {
-            return Ok(());
-        }
-        let now_ms = self.tx.now_ms;
-        let over = delayed.iter().take_while(|(at_ms, _)| *at_ms <= now_ms).take(limits::BATCH_OPS_MAX);
-        for &(at_ms, task) in over {
-            if let Err(error) = self.one(|tx, _| ops::due(tx, at_ms, task))? {
-                tracing::error!(task, %error, "a retry cannot be made ready");
-            }
-        }
-        Ok(())
-    }
-
-    /// Fires the timers whose time has come, and finds out when the next one is due.
-    fn timers(&mut self, next: &mut Option<u64>) -> Result<(), BatchFailed> {
-        if self.tx.draining || next.is_none_or(|at_ms| at_ms > self.tx.now_ms) {
-            return Ok(());
-        }
-        let due = match self.one(|tx, _| ops::due_timers(tx, limits::BATCH_OPS_MAX))? {
-            Ok(due) => due,
-            Err(error) => {
-                tracing::error!(%error, "the timers that are due cannot be read");
-                Vec::new()
-            }
-        };
-        for due in due {
-            if let Err(error) = self.one(|tx, runs| ops::timer_fired(tx, runs, &due))? {
-                tracing::error!(run = due.run, timer = due.timer, %error, "a timer cannot fire");
-                // It must not fire for ever into a run that cannot be read.
-                self.one(|tx, _| tx.stop_timer(due.run, &due.timer))?.ok();
-            }
-        }
-        let first = self.tx.conn.prepare_cached(ops::NEXT_TIMER);
-        let first = first.and_then(|mut first| first.query_row([], |row| row.get(0)).optional());
-        *next = first.map_err(|e| BatchFailed(self.file.error("read the journal", &e)))?;
-        Ok(())
-    }
-
-    /// Delivers what runs tell each other.
-    fn letters(&mut self, postman: &Postman<'_>) -> Result<(), BatchFailed> {
-        let mut taken = 0;
-        while !self.tx.draining && self.tx.letters > 0 && taken < limits::BATCH_OPS_MAX {
-            let next = match self.one(|tx, _| deliver::next_letters(tx, limits::BATCH_OPS_MAX))? {
-                Ok(next) => next,
-                Err(error) => {
-                    tracing::error!(%error, "the outbox cannot be read");
-                    break;
-                }
-            };
-            if next.is_empty() {
-                // The count was wrong; the table is right.
-                self.tx.letters = 0;
-            }
-            for posted in next {
-                taken += 1;
-                if let Err(error) = self.one(|tx, runs| postman.deliver(tx, runs, &posted))? {
-                    tracing::error!(letter = posted.id, %error, "what one run tells another cannot be delivered");
-                    self.one(|tx, _| deliver::remove(tx, &posted))?.ok();
-                }
-            }
-        }
-        Ok(())
-    }
-
-    /// Gives free slots to the tasks whose turn it is.
-    fn fill(&mut self) -> Result<(), BatchFailed> {
-        if self.tx.draining {
-            return Ok(());
-        }
-        if self.tx.lanes.wants_more()
-            && let Err(error) = self.one(|tx, _| Ok(ops::more_lanes(tx.conn, tx.lanes)?))?
-        {
-            tracing::error!(%error, "the tasks that wait cannot be read");
-        }
-        let mut begun = 0;
-        while self.tx.free > 0 && begun < limits::BATCH_OPS_MAX {
-            let Some((lane, take)) = self.tx.lanes.next(self.tx.free) else { break };
-            // One more than is taken tells whether there are more.
-            let next = match self.one(|tx, _| ops::next_ready(tx, &lane, take + 1))? {
-                Ok(next) => next,
-                Err(error) => {
-                    tracing::error!(%error, "the tasks that wait cannot be read");
-                    self.tx.lanes.put_back(lane, true);
-                    break;
-                }
-            };
-            begun += 1;
-            let more = next.len() > take;
-            for ready in next.into_iter().take(take) {
-                begun += 1;
-                self.dispatch(&lane, &ready)?;
-            }
-            self.tx.lanes.put_back(lane, more);
-        }
-        Ok(())
-    }
-
-    fn dispatch(&mut self, lane: &Arc<Lane>, ready: &ops::Ready) -> Result<(), BatchFailed> {
-        let Err(error) = self.one(|tx, runs| ops::dispatch(tx, runs, lane, ready))? else { return Ok(()) };
-        tracing::error!(task = ready.task, %error, "a task cannot begin");
-        let failure = retry::bounded(Failure::permanent("TASK_UNREADABLE", error.to_string()));
-        if self.one(|tx, runs| ops::fail_ready(tx, runs, ready, failure))?.is_err() {
-            // Not even its run can be read. It must not stand at the head of the queue for ever.
-            self.one(|tx, _| ops::set_aside(tx, ready, &error.to_string()))?.ok();
-        }
-        Ok(())
     }
 }
