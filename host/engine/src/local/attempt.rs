@@ -1,8 +1,6 @@
 //! One attempt: a future that cannot outlive its time, cannot panic the engine, and always reports.
 
-use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
-use std::task::Poll;
 use std::time::Duration;
 
 use compozy_interpreter::{Failure, Timeout};
@@ -11,14 +9,13 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tokio::task::AbortHandle;
 
-use super::blobs;
 use super::lanes::Lane;
 use super::queue::{AttemptEnd, Report};
-use super::request::json_bytes;
-use super::retry;
 use super::shared::{Shared, add};
-use super::vault::Claim;
-use crate::port::{ExecutionId, Notice, Signs, TaskCall, TaskReport};
+use crate::attempt::{self, failed};
+use crate::port::{ExecutionId, Notice, Signs, TaskCall};
+use crate::request::json_bytes;
+use crate::vault::Claim;
 
 /// What is called, as the journal keeps it.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -72,26 +69,11 @@ pub(super) fn spawn(shared: &Arc<Shared>, launch: &Launch) -> (AbortHandle, Sign
         shared.tell(Notice::AttemptStarted { id, task, attempt: launch.attempt });
     }
     let signs = call.signs.clone();
-    let (attempt, bound, called) = (launch.attempt, launch.bound, Arc::clone(&launch.call));
+    let (bound, called) = (launch.bound, Arc::clone(&launch.call));
     let task = shared.runtime.spawn(async move {
         let executor = Arc::clone(&guard.shared.executor);
-        let timeout = call.timeout;
-        let key = call.task.clone();
-        // The executor's future is gone when this ends, so nothing of the attempt runs after its report.
-        let heartbeat = called.policy.heartbeat_ms.map(Duration::from_millis);
-        let signs = call.signs.clone();
-        let shared = Arc::clone(&guard.shared);
-        let work = bounded(catch_panic(blobs::execute(&shared, executor, call)), &signs, timeout, heartbeat);
-        let mut report = match work.await {
-            Ok(Ok(report)) => report,
-            Ok(Err(panic)) => failed(panicked(&key, &panic)),
-            Err(passed) => {
-                let bound = passed.unwrap_or(bound);
-                failed(retry::timed_out(&key, attempt, &called.policy, bound))
-            }
-        };
-        // The work is done: from here on its time does not count.
-        let claim = blobs::put_away(&shared, &key, &mut report).await;
+        let (vault, runtime) = (&guard.shared.vault, guard.shared.runtime.clone());
+        let (report, claim) = attempt::run(executor, call, &called.policy, bound, vault, &runtime).await;
         guard.report(AttemptEnd::Answered(Box::new(report)), claim);
     });
     (task.abort_handle(), signs)
@@ -105,60 +87,6 @@ fn heard(shared: &Arc<Shared>, launch: &Launch) -> Signs {
         let Some(shared) = shared.upgrade().filter(|shared| shared.watched()) else { return };
         shared.tell(Notice::Heartbeat { id: id.clone(), task: task.clone(), attempt, detail: detail.to_owned() });
     })
-}
-
-/// Runs a future until it ends, its time is over (`Err(None)`), or it gave no sign of life for too long.
-async fn bounded<T>(
-    work: impl Future<Output = T>,
-    signs: &Signs,
-    timeout: Duration,
-    heartbeat: Option<Duration>,
-) -> Result<T, Option<Timeout>> {
-    let Some(heartbeat) = heartbeat else {
-        return tokio::time::timeout(timeout, work).await.map_err(|_elapsed| None);
-    };
-    let mut work = std::pin::pin!(work);
-    let mut over = std::pin::pin!(tokio::time::sleep(timeout));
-    loop {
-        tokio::select! {
-            biased;
-            done = &mut work => return Ok(done),
-            () = &mut over => return Err(None),
-            () = signs.alive() => {}
-            () = tokio::time::sleep(heartbeat) => return Err(Some(Timeout::Heartbeat)),
-        }
-    }
-}
-
-fn failed(failure: Failure) -> TaskReport {
-    TaskReport { result: Err(failure), ran: None }
-}
-
-fn panicked(task: &str, panic: &str) -> Failure {
-    Failure::permanent("TASK_PANICKED", format!("the executor of task `{task}` panicked: {panic}"))
-}
-
-/// Runs a future and turns a panic into its text.
-async fn catch_panic<T>(future: impl Future<Output = T>) -> Result<T, String> {
-    let mut future = std::pin::pin!(future);
-    std::future::poll_fn(move |cx| {
-        // After a panic the future is not polled again, so nobody sees what it left half done.
-        match std::panic::catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(cx))) {
-            Ok(Poll::Pending) => Poll::Pending,
-            Ok(Poll::Ready(value)) => Poll::Ready(Ok(value)),
-            Err(panic) => Poll::Ready(Err(panic_text(panic.as_ref()))),
-        }
-    })
-    .await
-}
-
-/// What a panic said.
-pub(super) fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
-    panic
-        .downcast_ref::<&str>()
-        .map(|text| (*text).to_owned())
-        .or_else(|| panic.downcast_ref::<String>().cloned())
-        .unwrap_or_else(|| "without a message".to_owned())
 }
 
 /// Reports even when the attempt's future is dropped.

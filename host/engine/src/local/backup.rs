@@ -5,9 +5,9 @@ use std::path::{Path, PathBuf};
 use compozy_plan::blob::BlobRef;
 use rusqlite::{Connection, OpenFlags};
 
-use super::vault::{Vault, unavailable};
 use crate::EngineError;
 use crate::blob_store::{BlobStore as _, FileBlobs};
+use crate::vault::{Vault, unavailable};
 
 /// Where the blobs of a backup are.
 pub(super) fn folder(copy: &Path) -> PathBuf {

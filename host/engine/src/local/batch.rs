@@ -8,7 +8,6 @@ use compozy_interpreter::Failure;
 use rusqlite::OptionalExtension as _;
 use tokio::sync::oneshot;
 
-use super::attempt::panic_text;
 use super::deliver::Postman;
 use super::file::JournalFile;
 use super::lanes::Lane;
@@ -17,7 +16,8 @@ use super::queue::{AttemptEnd, Report, Request};
 use super::runs::{Fault, Runs};
 use super::tx::{Effect, Tx};
 use super::writer::Running;
-use super::{control, deliver, ops, prune, retry};
+use super::{control, deliver, ops, prune};
+use crate::attempt::{bounded_failure, panic_text};
 use crate::port::{ExecutionId, TaskReport};
 use crate::{EngineError, limits};
 
@@ -264,7 +264,7 @@ impl Batch<'_, '_> {
     fn dispatch(&mut self, lane: &Arc<Lane>, ready: &ops::Ready) -> Result<(), BatchFailed> {
         let Err(error) = self.one(|tx, runs| ops::dispatch(tx, runs, lane, ready))? else { return Ok(()) };
         tracing::error!(task = ready.task, %error, "a task cannot begin");
-        let failure = retry::bounded(Failure::permanent("TASK_UNREADABLE", error.to_string()));
+        let failure = bounded_failure(Failure::permanent("TASK_UNREADABLE", error.to_string()));
         if self.one(|tx, runs| ops::fail_ready(tx, runs, ready, failure))?.is_err() {
             // Not even its run can be read. It must not stand at the head of the queue for ever.
             self.one(|tx, _| ops::set_aside(tx, ready, &error.to_string()))?.ok();

@@ -4,9 +4,9 @@ use compozy_interpreter::{Event, Failure, RewindRefused, can_reset, can_retry, c
 
 use super::runs::{Fault, Hot, Runs};
 use super::tx::Tx;
-use super::vault::Vault;
 use crate::EngineError;
 use crate::port::{Control, ExecutionId};
+use crate::vault::Vault;
 
 /// Does something to a run.
 pub(super) fn control(tx: &mut Tx<'_>, runs: &mut Runs, id: &ExecutionId, control: &Control) -> Result<(), Fault> {

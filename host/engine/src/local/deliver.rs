@@ -13,6 +13,7 @@ use super::request::{Definitions, Parent, check, whole};
 use super::runs::{Fault, Runs};
 use super::tx::Tx;
 use crate::port::{Control, ExecutionId, StartRequest, Workflows};
+use crate::signal::{check_trigger, outcome};
 use crate::{EngineError, limits};
 
 /// A letter with its sender.
@@ -102,12 +103,7 @@ impl Postman<'_> {
             return Ok(());
         }
         if depth > limits::CHILD_DEPTH_MAX {
-            let message = format!(
-                "workflow `{workflow}` would run inside {depth} others, at most {} are allowed; look for a workflow \
-                 that starts itself",
-                limits::CHILD_DEPTH_MAX
-            );
-            return answer(tx, runs, from, task, Err(Failure::permanent("CHILD_DEPTH", message)));
+            return answer(tx, runs, from, task, Err(crate::run_limit::too_deep(workflow, depth)));
         }
         let Some(plan) = self.workflows.workflow(workflow) else {
             let failure = Failure::permanent("WORKFLOW_NOT_FOUND", format!("there is no workflow `{workflow}`"));
@@ -151,13 +147,9 @@ impl Postman<'_> {
         plan: &Arc<Plan>,
         signal: &Signal,
     ) -> Result<Result<ExecutionId, EngineError>, Fault> {
-        let workflow = plan.workflow.clone();
-        let triggers = plan.triggers.iter().filter(|trigger| trigger.name == signal.name);
         let payload = whole(tx.vault, signal.payload.clone())?;
-        for schema in triggers.filter_map(|trigger| trigger.schema.as_ref()) {
-            if let Err(violations) = schema.validate(&payload) {
-                return Ok(Err(EngineError::InvalidInput { workflow, violations }));
-            }
+        if let Err(error) = check_trigger(plan, &signal.name, &payload) {
+            return Ok(Err(error));
         }
         // A signal without a payload starts like a request without an input.
         let input = if signal.payload.is_null() { json!({}) } else { signal.payload.clone() };
@@ -188,20 +180,6 @@ fn send_to(tx: &mut Tx<'_>, runs: &mut Runs, to: &[String], signal: &Signal) -> 
     Ok(outcome(signal, "delivered", &delivered, &refused))
 }
 
-fn outcome(signal: &Signal, done: &str, taken: &[Value], refused: &[Value]) -> Result<Value, Failure> {
-    let facts = json!({ done: taken, "refused": refused });
-    match refused.first() {
-        None => Ok(facts),
-        Some(first) => {
-            let (count, all) = (refused.len(), refused.len() + taken.len());
-            let why = first["message"].as_str().unwrap_or_default();
-            let message =
-                format!("the signal `{}` was not taken by {count} of {all} receivers; the first: {why}", signal.name);
-            Err(Failure { details: facts, ..Failure::permanent("SIGNAL_NOT_DELIVERED", message) })
-        }
-    }
-}
-
 fn exists(tx: &Tx<'_>, run: i64) -> Result<bool, Fault> {
     Ok(tx.conn.prepare_cached("SELECT 1 FROM run WHERE id = ?1")?.exists([run])?)
 }
@@ -223,7 +201,7 @@ fn answer(
         let now_ms = tx.event_time(&hot);
         let event = match result {
             Ok(output) => Event::TaskCompleted { now_ms, task, output },
-            Err(failure) => Event::TaskFailed { now_ms, task, failure: super::retry::bounded(failure) },
+            Err(failure) => Event::TaskFailed { now_ms, task, failure: crate::attempt::bounded_failure(failure) },
         };
         tx.record(&mut hot, event, None)?;
     }

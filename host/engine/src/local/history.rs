@@ -9,9 +9,9 @@ use serde_json::Value;
 use super::attempt::Call;
 use super::reader::{read_children, read_journal, read_parent, read_tasks};
 use super::runs::{Fault, Plans};
-use super::vault::{Vault, too_much};
 use crate::limits;
 use crate::port::{ExecutionId, Pins};
+use crate::vault::{Vault, too_much};
 use crate::verify::{HISTORY_FORMAT, History, RecordedState, ScheduledCall, ScheduledTask};
 
 /// The calls of a run's tasks, and whether each was ever made.

@@ -5,11 +5,11 @@
 //! - `runs` holds runs in memory and reads them back: snapshot, then tail through the interpreter.
 //! - `control` is what people do to a run, `outside` and `deliver` are what runs tell each other (an outbox, so that a
 //!   crash between the two loses nothing) and their timers; `prune` removes what ended long ago.
-//! - `queue` is the way in; `attempt` runs one attempt and reports; `retry` judges the report.
+//! - `queue` is the way in; `attempt` runs one attempt and reports.
 //! - `lanes` says which of the waiting tasks are next.
 //! - `reader` answers questions on connections that cannot write; `history` reads all that is recorded of a run.
 //! - `checkpoint` keeps the write-ahead log short, beside the writer.
-//! - `vault` keeps large values apart; `sweep` removes those that a crash left to nobody.
+//! - `sweep` removes large values that a crash left to nobody.
 //! - `file`, `schema` and `lock` are the file, its format and its owner.
 //!
 //! **A task may run more than once, its result is recorded exactly once.** An attempt begins after its row is durable;
@@ -20,8 +20,6 @@
 mod attempt;
 mod backup;
 mod batch;
-mod blobs;
-mod cache;
 mod checkpoint;
 mod control;
 mod deliver;
@@ -35,13 +33,11 @@ mod prune;
 mod queue;
 mod reader;
 mod request;
-mod retry;
 mod runs;
 mod schema;
 mod shared;
 mod sweep;
 mod tx;
-mod vault;
 mod view;
 mod writer;
 
@@ -68,7 +64,6 @@ use self::queue::{QueueLimits, Request};
 use self::reader::Readers;
 use self::request::{Definitions, Start};
 use self::shared::{Phase, Shared};
-use self::vault::{Claim, Vault};
 use self::writer::Writer;
 use crate::blob_store::{BlobStore, FileBlobs};
 use crate::clock::{Clock, SystemClock};
@@ -76,6 +71,7 @@ use crate::port::{
     Control, Engine, EngineHealth, Execution, ExecutionId, ExecutionSummary, Filter, JournalPage, JournalRecord,
     Notice, Outcome, StartRequest, TaskExecutor, Workflows,
 };
+use crate::vault::{Claim, Vault};
 use crate::{Difference, EngineError, History, limits};
 
 /// The name of this engine.
@@ -210,7 +206,7 @@ impl LocalEngine {
     async fn take_in(&self, request: StartRequest) -> Result<Start, EngineError> {
         let (definitions, vault) = (Arc::clone(&self.definitions), Arc::clone(&self.shared.vault));
         let now_ms = self.shared.clock.now_ms();
-        let large = request::json_bytes(&request.input) > limits::INLINE_BYTES_MAX;
+        let large = crate::request::json_bytes(&request.input) > limits::INLINE_BYTES_MAX;
         self.maybe_blocking(large, move || request::take_in(&definitions, request, now_ms, &vault)).await
     }
 
@@ -329,19 +325,19 @@ impl Engine for LocalEngine {
     }
 
     async fn control(&self, id: &ExecutionId, control: Control) -> Result<(), EngineError> {
-        let mut control = request::named(control);
+        let mut control = crate::request::named(control);
         let mut claim = Claim::default();
         if let Control::Signal(signal) = &mut control {
             let mut payload = std::mem::take(&mut signal.payload);
             let vault = Arc::clone(&self.shared.vault);
-            let large = request::json_bytes(&payload) > limits::INLINE_BYTES_MAX;
+            let large = crate::request::json_bytes(&payload) > limits::INLINE_BYTES_MAX;
             let take_in = move || {
                 let claim = vault.take_in(|| "the payload of the signal".to_owned(), &mut payload)?;
                 Ok((payload, claim))
             };
             (signal.payload, claim) = self.maybe_blocking(large, take_in).await?;
         }
-        let bytes = request::check_control(&control)?;
+        let bytes = crate::request::check_control(&control)?;
         let (id, control) = (id.clone(), Box::new(control));
         self.ask(|reply| Request::Control { id, control, bytes, _claim: claim, reply }).await
     }

@@ -10,9 +10,9 @@ use super::attempt::{Call, Launch};
 use super::lanes::{Lane, Lanes};
 use super::outside::{waiting_task, waits_until};
 use super::request::Start;
-use super::retry::{self, Verdict, attempt_bound, judge};
 use super::runs::{Fault, Hot, Runs};
 use super::tx::{Effect, Ended, Tx, clamp, failure_text, to_json};
+use crate::attempt::{Verdict, attempt_bound, judge, timed_out};
 use crate::port::{ExecutionId, Notice, Pins, Ran, TaskReport};
 use crate::{EngineError, limits};
 
@@ -128,7 +128,8 @@ pub(super) fn attempt_ended(
     report: TaskReport,
 ) -> Result<(), Fault> {
     let TaskReport { result, ran } = report;
-    let mut verdict = judge(&launch.key, &launch.call, launch.failed, launch.deadline_ms, tx.now_ms, result);
+    let mut verdict =
+        judge(&launch.key, &launch.call.policy, launch.call.seed, launch.failed, launch.deadline_ms, tx.now_ms, result);
     if let Verdict::Retry { failure, .. } = &verdict {
         let hot = runs.take(tx.conn, launch.run)?;
         let canceling = hot.state.canceling.is_some();
@@ -291,7 +292,7 @@ fn waited_too_long(tx: &mut Tx<'_>, runs: &mut Runs, task: i64) -> Result<(), Fa
         }
         _ => Timeout::ScheduleToClose,
     };
-    let failure = retry::timed_out(&ready.key, ready.attempt, &call.policy, bound);
+    let failure = timed_out(&ready.key, ready.attempt, &call.policy, bound);
     fail_ready(tx, runs, &ready, failure)
 }
 
@@ -382,7 +383,7 @@ pub(super) fn dispatch(tx: &mut Tx<'_>, runs: &mut Runs, lane: &Arc<Lane>, ready
     }
     let call = read_call(ready)?;
     let Some((limit_ms, bound)) = attempt_bound(&call.policy, ready.deadline_ms, tx.now_ms) else {
-        let failure = retry::timed_out(&ready.key, ready.attempt, &call.policy, Timeout::ScheduleToClose);
+        let failure = timed_out(&ready.key, ready.attempt, &call.policy, Timeout::ScheduleToClose);
         return fail_ready(tx, runs, ready, failure);
     };
     tx.conn.prepare_cached(BEGIN_ATTEMPT)?.execute((ready.task, ready.attempt + 1, tx.epoch, tx.now_ms))?;

@@ -8,8 +8,8 @@ use tokio::sync::oneshot;
 
 use super::prune::{Over, Pruned};
 use super::request::Start;
-use super::vault::Claim;
 use crate::port::{Control, ExecutionId, TaskReport};
+use crate::vault::Claim;
 use crate::{EngineError, limits};
 
 /// Something that somebody waits for.

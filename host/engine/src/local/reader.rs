@@ -16,8 +16,8 @@ use super::file::JournalFile;
 use super::history;
 use super::runs::{Fault, Plans, load};
 use super::tx::{clamp, parse_status};
-use super::vault::Vault;
 use crate::port::{Execution, ExecutionId, ExecutionSummary, Filter, JournalPage, JournalRecord, Pins, TaskRecord};
+use crate::vault::Vault;
 use crate::{Difference, EngineError, History, limits};
 
 const CONNECTIONS: usize = 2;

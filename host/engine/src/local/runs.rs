@@ -8,10 +8,10 @@ use compozy_interpreter::{
 use compozy_plan::plan::{PLAN_FORMAT, Plan};
 use rusqlite::{Connection, OptionalExtension as _};
 
-use super::cache::Cache;
-use super::vault::Vault;
+use crate::cache::Cache;
 use crate::limits;
 use crate::port::{ExecutionId, Pins};
+use crate::vault::Vault;
 
 /// The events of a run after one of them.
 pub(super) const TAIL: &str = "SELECT seq, body FROM journal WHERE run = ?1 AND seq > ?2 ORDER BY seq";
@@ -97,10 +97,7 @@ impl Hot {
 
     /// What of a run is used up, how much of it there is, and how much there may be.
     pub(super) fn at_limit(&self) -> Option<(&'static str, u64, u64)> {
-        if self.seq + 1 >= limits::RUN_EVENTS_MAX {
-            return Some(("events", self.seq, limits::RUN_EVENTS_MAX));
-        }
-        (self.bytes >= limits::RUN_BYTES_MAX).then_some(("bytes of events", self.bytes, limits::RUN_BYTES_MAX))
+        crate::run_limit::at_run_limit(self.seq, self.bytes)
     }
 
     /// A snapshot saves reading the tail. It costs as much as the state is large, so a large state is written again

@@ -9,10 +9,10 @@ use tokio::runtime::Handle;
 use tokio::sync::{broadcast, watch};
 
 use super::queue::{Queue, QueueLimits};
-use super::vault::Vault;
 use crate::clock::Clock;
 use crate::limits;
 use crate::port::{EngineHealth, ExecutionId, Notice, Outcome, TaskExecutor};
+use crate::vault::Vault;
 
 /// How far the engine is with stopping.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]

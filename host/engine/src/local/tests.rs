@@ -15,11 +15,11 @@ use super::outside::{OPEN_CHILD, OPEN_CHILDREN};
 use super::request::{Definitions, take_in};
 use super::runs::{Fault, Hot, Runs, TAIL};
 use super::tx::{Effect, HAS_TIMERS, INSERT_TASK, OPEN_TASK, OPEN_TASKS, Tx};
-use super::vault::Vault;
 use super::{control, prune, reader, writer};
 use crate::blob_store::FileBlobs;
 use crate::limits;
 use crate::port::{Control, StartRequest, TaskReport};
+use crate::vault::Vault;
 
 fn plan(tasks: usize) -> Arc<Plan> {
     let tasks: Vec<Value> = (0..tasks)

@@ -12,12 +12,13 @@ use serde_json::Value;
 use super::attempt::{Call, Launch};
 use super::lanes::{Lane, Lanes};
 use super::outside::{Letter, waits_until};
-use super::request::json_bytes;
-use super::retry::{self, attempt_bound};
 use super::runs::{Fault, Hot, read_state};
-use super::vault::{Claim, Vault, unavailable};
+use crate::attempt::{attempt_bound, too_large};
 use crate::limits;
 use crate::port::{ExecutionId, Notice, Outcome, Ran};
+use crate::request::json_bytes;
+use crate::run_limit::run_limit_failure;
+use crate::vault::{Claim, Vault, unavailable};
 
 /// One task of a run, if it has not ended.
 pub(super) const OPEN_TASK: &str = "SELECT id, state, not_before_ms, queue FROM task
@@ -308,7 +309,7 @@ impl Tx<'_> {
     fn schedule(&mut self, hot: &Hot, task: TaskKey, call: Call, lane: Lane) -> Result<Option<Event>, Fault> {
         let input_bytes = json_bytes(&call.input);
         if input_bytes > limits::PAYLOAD_BYTES_MAX {
-            let failure = retry::too_large(&task.0, "input", input_bytes);
+            let failure = too_large(&task.0, "input", input_bytes);
             let call = Call { input: Value::Null, ..call };
             self.insert_task(hot, &task, &call, &lane, "failed", Some(&failure), None)?;
             return Ok(Some(Event::TaskFailed { now_ms: self.event_time(hot), task, failure }));
@@ -477,17 +478,10 @@ fn depth(state: &RunState, key: &TaskKey) -> usize {
 
 /// A run that is at its limit ends with the next event, whatever that was.
 fn within_limits(hot: &Hot, event: Event, now_ms: u64) -> Event {
-    let advice = "split the work over several runs, for example with child workflows";
-    let reason = if hot.seq + 1 >= limits::RUN_EVENTS_MAX {
-        let events = hot.seq + 1;
-        format!("the run has {events} events, at most {} are allowed; {advice}", limits::RUN_EVENTS_MAX)
-    } else if hot.bytes >= limits::RUN_BYTES_MAX {
-        let bytes = hot.bytes;
-        format!("the run's events have {bytes} bytes, at most {} bytes are allowed; {advice}", limits::RUN_BYTES_MAX)
-    } else {
-        return event;
-    };
-    Event::Terminated { now_ms: now_ms.max(hot.state.now_ms), failure: Failure::permanent("RUN_LIMIT", reason) }
+    match run_limit_failure(hot.seq, hot.bytes) {
+        None => event,
+        Some(failure) => Event::Terminated { now_ms: now_ms.max(hot.state.now_ms), failure },
+    }
 }
 
 /// A failure as one line of text.

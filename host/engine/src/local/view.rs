@@ -8,9 +8,9 @@ use tokio::runtime::Handle;
 use super::BLOBS_FOLDER;
 use super::file::JournalFile;
 use super::reader::Readers;
-use super::vault::Vault;
 use crate::blob_store::FileBlobs;
 use crate::port::{Execution, ExecutionId, ExecutionSummary, Filter, JournalRecord};
+use crate::vault::Vault;
 use crate::{Difference, EngineError, History};
 
 /// Reads a journal, whether an engine works on it, has stopped, or was killed. It takes no lock and changes no record.

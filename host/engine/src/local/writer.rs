@@ -200,7 +200,9 @@ impl Writer {
             Err((BatchFailed(error), answers)) => {
                 self.storage_refused(&error);
                 self.retained = reports;
-                answers.into_iter().for_each(|answer| answer.refused(&error).send());
+                for answer in answers {
+                    answer.refused(&error).send();
+                }
             }
         }
     }

@@ -4,13 +4,12 @@ use compozy_interpreter::{Failure, Timeout};
 use compozy_plan::plan::TaskPolicy;
 use serde_json::{Value, json};
 
-use super::attempt::Call;
-use super::request::json_bytes;
 use crate::limits;
+use crate::request::json_bytes;
 
 /// What the engine records.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) enum Verdict {
+pub enum Verdict {
     /// The task succeeded.
     Completed(Value),
     /// The task failed for good.
@@ -20,7 +19,7 @@ pub(super) enum Verdict {
 }
 
 /// How long an attempt that begins now may take, and what ends it then. `None`: its time is over already.
-pub(super) fn attempt_bound(policy: &TaskPolicy, deadline_ms: Option<u64>, now_ms: u64) -> Option<(u64, Timeout)> {
+pub fn attempt_bound(policy: &TaskPolicy, deadline_ms: Option<u64>, now_ms: u64) -> Option<(u64, Timeout)> {
     let left = deadline_ms.map(|deadline| deadline.saturating_sub(now_ms));
     match left {
         Some(0) => None,
@@ -30,7 +29,7 @@ pub(super) fn attempt_bound(policy: &TaskPolicy, deadline_ms: Option<u64>, now_m
 }
 
 /// The failure of a task whose time is over.
-pub(super) fn timed_out(task: &str, attempt: u32, policy: &TaskPolicy, bound: Timeout) -> Failure {
+pub fn timed_out(task: &str, attempt: u32, policy: &TaskPolicy, bound: Timeout) -> Failure {
     let name = bound.name();
     let (limit_ms, retryable) = match bound {
         Timeout::Heartbeat => (policy.heartbeat_ms.unwrap_or_default(), true),
@@ -54,7 +53,7 @@ pub(super) fn timed_out(task: &str, attempt: u32, policy: &TaskPolicy, bound: Ti
 }
 
 /// The failure of a task whose input or output is too large.
-pub(super) fn too_large(task: &str, what: &str, used: usize) -> Failure {
+pub fn too_large(task: &str, what: &str, used: usize) -> Failure {
     let allowed = limits::PAYLOAD_BYTES_MAX;
     Failure {
         details: json!({"used": used, "allowed": allowed}),
@@ -66,7 +65,7 @@ pub(super) fn too_large(task: &str, what: &str, used: usize) -> Failure {
 }
 
 /// Keeps a failure small enough for the journal.
-pub(super) fn bounded(mut failure: Failure) -> Failure {
+pub fn bounded(mut failure: Failure) -> Failure {
     let half = limits::FAILURE_BYTES_MAX / 2;
     if json_bytes(&failure.details) > half {
         failure.details = Value::Null;
@@ -85,7 +84,7 @@ fn cut(mut text: String, bytes_max: usize) -> String {
 }
 
 /// A number that looks like chance and is the same for the same attempt of the same task of the same run.
-pub(super) fn chance(seed: u64, task: &str, attempt: u32) -> u64 {
+pub fn chance(seed: u64, task: &str, attempt: u32) -> u64 {
     // FNV-1a over the name, then one round of SplitMix64.
     let name = task
         .bytes()
@@ -96,16 +95,16 @@ pub(super) fn chance(seed: u64, task: &str, attempt: u32) -> u64 {
     mixed ^ (mixed >> 31)
 }
 
-/// Judges the end of an attempt. `failed` counts the attempts that failed before it.
-pub(super) fn judge(
+/// Judges the end of an attempt. `failed` counts the attempts that failed before it; `seed` is the run's.
+pub fn judge(
     task: &str,
-    call: &Call,
+    policy: &TaskPolicy,
+    seed: u64,
     failed: u32,
     deadline_ms: Option<u64>,
     now_ms: u64,
     result: Result<Value, Failure>,
 ) -> Verdict {
-    let policy = &call.policy;
     let failure = match result {
         Ok(output) => return Verdict::Completed(output),
         Err(failure) => bounded(failure),
@@ -117,7 +116,7 @@ pub(super) fn judge(
     {
         return Verdict::Failed(failure);
     }
-    let backoff_ms = policy.retry.jittered_backoff_ms(failures, chance(call.seed, task, failures));
+    let backoff_ms = policy.retry.jittered_backoff_ms(failures, chance(seed, task, failures));
     let wait_ms = backoff_ms.max(failure.retry_after_ms.unwrap_or(0));
     if deadline_ms.is_some_and(|deadline| now_ms.saturating_add(wait_ms) >= deadline) {
         let limit_ms = policy.schedule_to_close_ms.unwrap_or_default();
@@ -136,7 +135,7 @@ pub(super) fn judge(
 
 #[cfg(test)]
 mod tests {
-    use compozy_plan::plan::{RetryPolicy, Tool};
+    use compozy_plan::plan::RetryPolicy;
 
     use super::*;
 
@@ -156,13 +155,8 @@ mod tests {
         }
     }
 
-    fn call() -> Call {
-        let tool = Tool { id: "t".into(), plugin: "t".into(), action: None, config: Value::Null };
-        Call { tool, input: Value::Null, policy: policy(), seed: 1, pin: None }
-    }
-
     fn judged(failed: u32, now_ms: u64, failure: Failure) -> Verdict {
-        judge("t", &call(), failed, Some(10_000), now_ms, Err(failure))
+        judge("t", &policy(), 1, failed, Some(10_000), now_ms, Err(failure))
     }
 
     fn wait(verdict: Verdict) -> u64 {
@@ -184,10 +178,7 @@ mod tests {
     #[test]
     fn chance_comes_from_the_seed_and_from_nothing_else() {
         let waits = |task: &str| -> Vec<u64> {
-            let one = |seed| {
-                let call = Call { seed, ..call() };
-                wait(judge(task, &call, 0, None, 0, Err(Failure::transient("DOWN", "is down"))))
-            };
+            let one = |seed| wait(judge(task, &policy(), seed, 0, None, 0, Err(Failure::transient("DOWN", "is down"))));
             (0..100).map(one).collect()
         };
         assert_eq!(waits("t"), waits("t"), "the same seed, the same wait");

@@ -6,23 +6,29 @@ use std::time::Duration;
 use compozy_interpreter::{BlobError, Failure};
 use compozy_plan::blob::has_blob_key;
 
-use super::request::json_bytes;
-use super::retry;
-use super::shared::Shared;
-use super::vault::{Claim, WholeError};
+use tokio::runtime::Handle;
+
+use super::judge;
 use crate::port::{TaskCall, TaskExecutor, TaskReport};
+use crate::request::json_bytes;
+use crate::vault::{Claim, Vault, WholeError};
 use crate::{EngineError, limits};
 
 /// Waits between attempts to put away a result, while the blob store refuses.
 const PUT_RETRY: Duration = Duration::from_secs(1);
 
 /// Runs an attempt with all that its arguments refer to.
-pub(super) async fn execute(shared: &Arc<Shared>, executor: Arc<dyn TaskExecutor>, mut call: TaskCall) -> TaskReport {
+pub(super) async fn execute(
+    vault: &Arc<Vault>,
+    runtime: &Handle,
+    executor: Arc<dyn TaskExecutor>,
+    mut call: TaskCall,
+) -> TaskReport {
     if has_blob_key(&call.input) {
-        let (vault, input, task) = (Arc::clone(&shared.vault), std::mem::take(&mut call.input), call.task.clone());
-        let read = shared.runtime.spawn_blocking(move || match vault.whole(input) {
+        let (vault, input, task) = (Arc::clone(vault), std::mem::take(&mut call.input), call.task.clone());
+        let read = runtime.spawn_blocking(move || match vault.whole(input) {
             Ok(input) if json_bytes(&input) > limits::PAYLOAD_BYTES_MAX => {
-                Err(retry::too_large(&task, "input", json_bytes(&input)))
+                Err(judge::too_large(&task, "input", json_bytes(&input)))
             }
             Ok(input) => Ok(input),
             Err(error) => Err(unreadable(&task, &error)),
@@ -50,7 +56,7 @@ fn unreadable(task: &str, error: &WholeError) -> Failure {
 
 /// Puts away what is too large of a result, however long that takes: the work is done and must not be done again because a
 /// disk is full for a while.
-pub(super) async fn put_away(shared: &Arc<Shared>, task: &str, report: &mut TaskReport) -> Claim {
+pub(super) async fn put_away(vault: &Arc<Vault>, runtime: &Handle, task: &str, report: &mut TaskReport) -> Claim {
     let Ok(output) = &mut report.result else {
         // Details are an extra: nobody may refer to others' values with them.
         if let Err(failure) = &mut report.result
@@ -63,15 +69,15 @@ pub(super) async fn put_away(shared: &Arc<Shared>, task: &str, report: &mut Task
     let what = format!("the output of task `{task}`");
     if json_bytes(output) <= limits::INLINE_BYTES_MAX {
         let name = what.clone();
-        return match shared.vault.take_in(|| name.clone(), output) {
+        return match vault.take_in(|| name.clone(), output) {
             Ok(claim) => claim,
             Err(error) => refused(report, task, &error),
         };
     }
     let mut told = false;
     loop {
-        let (vault, what, mut value) = (Arc::clone(&shared.vault), what.clone(), output.clone());
-        let put = shared.runtime.spawn_blocking(move || {
+        let (vault, what, mut value) = (Arc::clone(vault), what.clone(), output.clone());
+        let put = runtime.spawn_blocking(move || {
             let claim = vault.take_in(|| what.clone(), &mut value)?;
             Ok::<_, EngineError>((claim, value))
         });
@@ -99,7 +105,7 @@ pub(super) async fn put_away(shared: &Arc<Shared>, task: &str, report: &mut Task
 
 fn refused(report: &mut TaskReport, task: &str, error: &EngineError) -> Claim {
     let failure = match error {
-        EngineError::PayloadTooLarge { used, .. } => retry::too_large(task, "output", *used),
+        EngineError::PayloadTooLarge { used, .. } => judge::too_large(task, "output", *used),
         other => Failure::permanent(other.code(), other.to_string()),
     };
     report.result = Err(failure);

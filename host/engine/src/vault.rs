@@ -14,15 +14,15 @@ use compozy_plan::blob::{BLOB_KEY, BlobRef, has_blob_key};
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 
-use super::cache::Cache;
-use super::request::json_bytes;
 use crate::blob_store::{BlobStore, BlobStoreError};
+use crate::cache::Cache;
+use crate::request::json_bytes;
 use crate::{EngineError, limits};
 
 type Key = [u8; 32];
 
 /// The blob store, with the values that were used last, and what must not be forgotten.
-pub(super) struct Vault {
+pub struct Vault {
     store: Arc<dyn BlobStore>,
     recent: Mutex<Cache<Key, Arc<Value>>>,
     claimed: Mutex<HashMap<Key, usize>>,
@@ -31,7 +31,7 @@ pub(super) struct Vault {
 }
 
 /// Until it is dropped, nothing is forgotten.
-pub(super) struct KeepAll<'v>(&'v Vault);
+pub struct KeepAll<'v>(&'v Vault);
 
 impl Drop for KeepAll<'_> {
     fn drop(&mut self) {
@@ -41,7 +41,7 @@ impl Drop for KeepAll<'_> {
 
 /// Keeps values in the store until it is dropped.
 #[derive(Default)]
-pub(super) struct Claim {
+pub struct Claim {
     vault: Option<Arc<Vault>>,
     keys: Vec<Key>,
 }
@@ -73,7 +73,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Vault {
-    pub(super) fn new(store: Arc<dyn BlobStore>) -> Self {
+    pub fn new(store: Arc<dyn BlobStore>) -> Self {
         Self {
             store,
             recent: Mutex::new(Cache::new(limits::CACHED_BLOBS_MAX, limits::CACHED_BLOB_BYTES_MAX)),
@@ -84,11 +84,7 @@ impl Vault {
 
     /// Puts away what is too large of a value that came from outside, which may refer to nothing. Blocking when there is
     /// something.
-    pub(super) fn take_in(
-        self: &Arc<Self>,
-        what: impl Fn() -> String,
-        value: &mut Value,
-    ) -> Result<Claim, EngineError> {
+    pub fn take_in(self: &Arc<Self>, what: impl Fn() -> String, value: &mut Value) -> Result<Claim, EngineError> {
         if has_blob_key(value) {
             return Err(EngineError::PayloadReserved { what: what(), key: BLOB_KEY });
         }
@@ -103,7 +99,7 @@ impl Vault {
     }
 
     /// Puts away what is too large of a value.
-    pub(super) fn put_away(self: &Arc<Self>, value: &mut Value) -> Result<Claim, BlobStoreError> {
+    pub fn put_away(self: &Arc<Self>, value: &mut Value) -> Result<Claim, BlobStoreError> {
         if is_too_deep(value) {
             // The run refuses it, as it would a small one.
             return Ok(Claim::default());
@@ -157,8 +153,14 @@ impl Vault {
         Ok(blob)
     }
 
+    /// Keeps a whole value, and answers the reference to it. For those who never forget one.
+    pub fn keep(self: &Arc<Self>, value: &Value) -> Result<BlobRef, BlobStoreError> {
+        let mut claim = Claim { vault: Some(Arc::clone(self)), keys: Vec::new() };
+        self.put(&mut value.clone(), &mut claim)
+    }
+
     /// Nothing is forgotten while the answer lives; what should have been is swept up at the next start.
-    pub(super) fn keep_all(&self) -> KeepAll<'_> {
+    pub fn keep_all(&self) -> KeepAll<'_> {
         // Under the lock: whoever forgets has either ended or sees it.
         let _claimed = lock(&self.claimed);
         self.keeping.fetch_add(1, Ordering::AcqRel);
@@ -166,7 +168,7 @@ impl Vault {
     }
 
     /// Forgets a value that no run refers to, unless somebody is about to.
-    pub(super) fn forget(&self, digest: &str) -> Result<(), BlobStoreError> {
+    pub fn forget(&self, digest: &str) -> Result<(), BlobStoreError> {
         let Some(key) = key_of(digest) else { return Ok(()) };
         let claimed = lock(&self.claimed);
         if claimed.contains_key(&key) || self.keeping.load(Ordering::Acquire) > 0 {
@@ -178,12 +180,12 @@ impl Vault {
     }
 
     /// Every digest in the store, some at a time.
-    pub(super) fn list(&self, found: &mut dyn FnMut(Vec<String>) -> bool) -> Result<(), BlobStoreError> {
+    pub fn list(&self, found: &mut dyn FnMut(Vec<String>) -> bool) -> Result<(), BlobStoreError> {
         self.store.list(found)
     }
 
     /// The bytes of a value that is kept apart.
-    pub(super) fn bytes(&self, blob: &BlobRef) -> Result<Vec<u8>, BlobError> {
+    pub fn bytes(&self, blob: &BlobRef) -> Result<Vec<u8>, BlobError> {
         let lost = |reason| BlobError::Lost { blob: blob.clone(), reason };
         match self.store.get(&blob.digest, blob.bytes) {
             Ok(Some(bytes)) => Ok(bytes),
@@ -196,7 +198,7 @@ impl Vault {
     }
 
     /// A value with all that it refers to. Blocking when it refers to something.
-    pub(super) fn whole(&self, mut value: Value) -> Result<Value, WholeError> {
+    pub fn whole(&self, mut value: Value) -> Result<Value, WholeError> {
         let used = BlobRef::all(&value).iter().fold(0_u64, |sum, blob| sum.saturating_add(blob.bytes));
         if used > limits::READ_BYTES_MAX {
             return Err(WholeError::TooLarge { used });
@@ -206,7 +208,7 @@ impl Vault {
     }
 
     /// As [`Self::whole`], for who looks on: a reference is better than no answer.
-    pub(super) fn whole_or_as_it_is(&self, value: Value) -> Value {
+    pub fn whole_or_as_it_is(&self, value: Value) -> Value {
         self.whole(value.clone()).unwrap_or_else(|error| {
             tracing::warn!(%error, "an output cannot be shown whole");
             value
@@ -228,7 +230,7 @@ impl Vault {
 
 /// Why a value cannot be put together.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub(super) enum WholeError {
+pub enum WholeError {
     #[error(transparent)]
     Blob(#[from] BlobError),
     #[error(
@@ -239,7 +241,7 @@ pub(super) enum WholeError {
 }
 
 /// What a request is told that refers to more than may be read.
-pub(super) fn too_much(what: &str, used: u64) -> EngineError {
+pub fn too_much(what: &str, used: u64) -> EngineError {
     EngineError::PayloadTooLarge {
         what: what.to_owned(),
         used: usize::try_from(used).unwrap_or(usize::MAX),
@@ -269,7 +271,7 @@ fn key_of(digest: &str) -> Option<Key> {
 }
 
 /// What a failing blob store means for a request.
-pub(super) fn unavailable(error: &BlobStoreError) -> EngineError {
+pub fn unavailable(error: &BlobStoreError) -> EngineError {
     match error {
         BlobStoreError::Unavailable { place, action, reason } => {
             EngineError::StorageUnavailable { folder: place.into(), action, reason: reason.clone() }

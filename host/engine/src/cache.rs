@@ -5,7 +5,7 @@ use std::hash::Hash;
 
 /// Bounded by entries and by weight. The entry that was put last stays, however heavy it is.
 #[derive(Debug)]
-pub(super) struct Cache<K, V> {
+pub(crate) struct Cache<K, V> {
     entries: HashMap<K, Entry<V>>,
     by_age: BTreeMap<u64, K>,
     clock: u64,
@@ -22,12 +22,12 @@ struct Entry<V> {
 }
 
 impl<K: Copy + Eq + Hash, V> Cache<K, V> {
-    pub(super) fn new(entries_max: usize, weight_max: u64) -> Self {
+    pub(crate) fn new(entries_max: usize, weight_max: u64) -> Self {
         Self { entries: HashMap::new(), by_age: BTreeMap::new(), clock: 0, weight: 0, entries_max, weight_max }
     }
 
     /// Takes an entry out.
-    pub(super) fn take(&mut self, key: K) -> Option<V> {
+    pub(crate) fn take(&mut self, key: K) -> Option<V> {
         let entry = self.entries.remove(&key)?;
         self.by_age.remove(&entry.used);
         self.weight -= entry.weight;
@@ -35,7 +35,7 @@ impl<K: Copy + Eq + Hash, V> Cache<K, V> {
     }
 
     /// Puts an entry in as the youngest.
-    pub(super) fn put(&mut self, key: K, value: V, weight: u64) {
+    pub(crate) fn put(&mut self, key: K, value: V, weight: u64) {
         self.take(key);
         self.clock += 1;
         self.weight += weight;
@@ -48,7 +48,7 @@ impl<K: Copy + Eq + Hash, V> Cache<K, V> {
         }
     }
 
-    pub(super) fn clear(&mut self) {
+    pub(crate) fn clear(&mut self) {
         self.entries.clear();
         self.by_age.clear();
         self.weight = 0;
@@ -57,7 +57,7 @@ impl<K: Copy + Eq + Hash, V> Cache<K, V> {
 
 impl<K: Copy + Eq + Hash, V: Clone> Cache<K, V> {
     /// An entry's value; it is then the youngest.
-    pub(super) fn get(&mut self, key: K) -> Option<V> {
+    pub(crate) fn get(&mut self, key: K) -> Option<V> {
         let weight = self.entries.get(&key)?.weight;
         let value = self.take(key)?;
         self.put(key, value.clone(), weight);

@@ -1,0 +1,38 @@
+//! Limits of the engine on Temporal, with their units. Those of a run are [`compozy_engine::limits`].
+
+use std::time::Duration;
+
+/// A message (a definition, a state) goes to the blob store when it is larger than this when compressed, in bytes.
+pub(crate) const MESSAGE_INLINE_BYTES_MAX: usize = 256 * 1024;
+/// A message when it is unpacked, in bytes.
+pub(crate) const MESSAGE_BYTES_MAX: u64 = 256 * 1024 * 1024;
+/// Events of one answer of a worker, together, in bytes of their JSON.
+pub(crate) const JOURNAL_PAGE_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// Events of one answer of a worker.
+pub(crate) const JOURNAL_PAGE_MAX: usize = 1_000;
+/// An attempt says this often that it lives; a wish to end reaches it with the answer.
+pub(crate) const HEARTBEAT_EVERY: Duration = Duration::from_millis(400);
+/// How often an attempt that was asked to end looks whether it still may take its time.
+pub(crate) const GRACE_POLL: Duration = Duration::from_millis(500);
+/// The server gives up an attempt this long after its worker should have.
+pub(crate) const BACKSTOP: Duration = Duration::from_secs(10);
+/// The wait before an attempt that was lost with its worker is begun again.
+pub(crate) const LOST_RETRY: Duration = Duration::from_millis(100);
+/// One try of a local activity.
+pub(crate) const LOCAL_TRY: Duration = Duration::from_secs(30);
+/// One try to deliver a signal to all its receivers.
+pub(crate) const DELIVER_TRY: Duration = Duration::from_mins(2);
+/// Events of Temporal's history after which a run goes on in a new one, when nothing is under way.
+pub(crate) const HISTORY_EVENTS_DUE: u32 = 4_000;
+/// Events of Temporal's history after which a run begins nothing more until it can go on in a new one.
+pub(crate) const HISTORY_EVENTS_MUST: u32 = 25_000;
+/// Tasks that the details of a run name in Temporal's own pages.
+pub(crate) const TASKS_SHOWN_MAX: usize = 20;
+/// Runs of one step of a search.
+pub(crate) const SEARCH_ROWS_MAX: usize = 4_000;
+/// How often somebody who follows a run looks whether it has gone on.
+pub(crate) const FOLLOW_EVERY: Duration = Duration::from_millis(200);
+/// How often the server's health is looked at.
+pub(crate) const HEALTH_EVERY: Duration = Duration::from_secs(2);
+/// Definitions kept in memory for callers.
+pub(crate) const PLANS_MAX: usize = 128;

@@ -1,0 +1,410 @@
+//! How commands begin: tasks as activities, children as workflows, signals through an activity. And what their ends
+//! mean to the run.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::time::Duration;
+
+use compozy_engine::attempt::timed_out;
+use compozy_engine::limits as engine_limits;
+use compozy_engine::port::{ExecutionId, TaskRecord};
+use compozy_interpreter::{Dispatch, Failure, Signal, TaskKey, Timeout};
+use compozy_plan::plan::{ParentClose, TaskPolicy, Tool};
+use serde_json::{Value, json};
+use temporalio_common::error::{
+    ActivityExecutionError, ChildWorkflowExecutionError, ChildWorkflowStartError, IncomingError, TimeoutType,
+};
+use temporalio_common::search_attributes::SearchAttributes;
+use temporalio_common::{ActivityCloseTimeouts, ActivityDefinition, Priority, RetryPolicy};
+use temporalio_sdk::{
+    ActivityCancellationType, ActivityOptions, ChildWorkflowOptions, LocalActivityOptions, ParentClosePolicy,
+    SignalWorkflowOptions, WorkflowCancellationToken, WorkflowContext,
+};
+
+use crate::limits::{BACKSTOP, DELIVER_TRY, LOCAL_TRY, LOST_RETRY};
+use crate::message::{
+    ControlMessage, Deliver, Delivered, Ending, FindWorkflow, FoundWorkflow, Progress, StartInput, TaskFailed,
+    TaskInput, TaskOutput,
+};
+use crate::names::{
+    ATTRIBUTE_DEFINITION, ATTRIBUTE_STATUS, ATTRIBUTE_WORKFLOW, DELIVER, FIND_WORKFLOW, TASK, tool_queue,
+};
+use crate::pending::{Awaited, ChildLink, ChildPhase, Done, TaskResult};
+use crate::workflow::{Machine, Run};
+
+/// The activity that runs an attempt.
+pub(crate) struct TaskActivity;
+
+impl ActivityDefinition for TaskActivity {
+    type Input = TaskInput;
+    type Output = TaskOutput;
+    fn name(&self) -> &str {
+        TASK
+    }
+}
+
+/// The local activity that finds the definition of a child.
+pub(crate) struct FindActivity;
+
+impl ActivityDefinition for FindActivity {
+    type Input = FindWorkflow;
+    type Output = FoundWorkflow;
+    fn name(&self) -> &str {
+        FIND_WORKFLOW
+    }
+}
+
+/// The activity that delivers a signal. Not a local one: it asks the receivers whether they take it, and one that is itself
+/// in a workflow task, perhaps with a signal for this run, answers only after that.
+pub(crate) struct DeliverActivity;
+
+impl ActivityDefinition for DeliverActivity {
+    type Input = Deliver;
+    type Output = Delivered;
+    fn name(&self) -> &str {
+        DELIVER
+    }
+}
+
+/// Retries without end: what a worker must not repeat it says itself, and an attempt that was lost with its worker is
+/// always repeated.
+fn always() -> RetryPolicy {
+    let mut policy = RetryPolicy::default();
+    policy.set_initial_interval(LOST_RETRY);
+    policy.set_backoff_coefficient(2.0);
+    policy.set_maximum_interval(Some(Duration::from_secs(5)));
+    policy.set_maximum_attempts(0);
+    policy
+}
+
+fn local() -> LocalActivityOptions {
+    LocalActivityOptions::builder()
+        .retry_policy(always())
+        .start_to_close_timeout(LOCAL_TRY)
+        .cancellation_token(WorkflowCancellationToken::new())
+        .build()
+}
+
+impl Machine {
+    /// Gives a task to the tool workers of its plugin.
+    pub(crate) fn start_task(
+        &mut self,
+        task: TaskKey,
+        tool: Tool,
+        mut input: Value,
+        policy: TaskPolicy,
+        dispatch: Dispatch,
+    ) {
+        let vault = self.vault();
+        if let Err(error) = vault.put_away(&mut input) {
+            self.ctx.force_task_fail(error);
+            return;
+        }
+        let (execution, seed, pin, priority) = self.ctx.state_mut(|run| {
+            run.wanted.insert(task.clone(), None);
+            let driver = run.driver.as_mut().expect("the run was opened");
+            driver.scheduled(&task);
+            let pin = driver.pins.get(&tool.plugin).cloned();
+            (driver.execution.clone(), driver.state.seed, pin, driver.priority(dispatch.priority))
+        });
+        let (project, lost_after) = self.ctx.state(|run| (run.shared.project.clone(), run.shared.lost_after));
+        let token = WorkflowCancellationToken::new();
+        let summary = match &tool.action {
+            Some(action) => format!("{task}: {}.{action}", tool.plugin),
+            None => format!("{task}: {}", tool.plugin),
+        };
+        // Fairness between workflows, as in the embedded engine; a server without it looks at the priority alone.
+        let priority =
+            Priority::builder().priority_key(u32::from(priority)).fairness_key(self.input.workflow.clone()).build();
+        let start_to_close = Duration::from_millis(policy.start_to_close_ms).saturating_add(BACKSTOP);
+        let timeouts = match policy.schedule_to_close_ms {
+            Some(bound) => ActivityCloseTimeouts::ScheduleAndStartToClose {
+                schedule_to_close: Duration::from_millis(bound.max(1)),
+                start_to_close,
+            },
+            None => ActivityCloseTimeouts::StartToClose(start_to_close),
+        };
+        let options = ActivityOptions::with_close_timeouts(timeouts)
+            .activity_id(task.0.clone())
+            .task_queue(tool_queue(&project, &tool.plugin))
+            .maybe_schedule_to_start_timeout(
+                policy.schedule_to_start_ms.map(|bound| Duration::from_millis(bound.max(1))),
+            )
+            .heartbeat_timeout(lost_after)
+            .cancellation_type(ActivityCancellationType::WaitCancellationCompleted)
+            .cancellation_token(token.clone())
+            .retry_policy(always())
+            .summary(summary)
+            .priority(priority)
+            .build();
+        let call = TaskInput {
+            execution,
+            task: task.clone(),
+            tool,
+            pin,
+            input,
+            policy: policy.clone(),
+            seed,
+            slots: dispatch.slots,
+        };
+        let (ctx, key) = (self.ctx.clone(), task.clone());
+        let future = Box::pin(async move {
+            let result = ctx.execute_activity(TaskActivity, call, options).await;
+            Done::Task { task: key, policy, result: Box::new(result) }
+        });
+        self.pending.add(Awaited::Task(task), token, future);
+    }
+
+    /// Sends a signal, through a worker that can reach other runs.
+    pub(crate) fn send_signal(&mut self, task: TaskKey, to: Option<Vec<String>>, signal: Signal) {
+        let token = WorkflowCancellationToken::new();
+        let options = ActivityOptions::with_start_to_close_timeout(DELIVER_TRY)
+            .activity_id(task.0.clone())
+            .cancellation_token(token.clone())
+            .retry_policy(always())
+            .summary(format!("{task}: signal `{}`", signal.name))
+            .build();
+        let (ctx, key) = (self.ctx.clone(), task.clone());
+        let future = Box::pin(async move {
+            match ctx.execute_activity(DeliverActivity, Deliver { to, signal }, options).await {
+                Ok(result) => Done::Sent { task: key, result },
+                Err(error) => Done::Sent { task: key, result: Err(not_done("the signal", &error)) },
+            }
+        });
+        self.pending.add(Awaited::Sent(task), token, future);
+    }
+
+    /// Says something to a child. The run does not close before it was taken.
+    pub(crate) fn tell(&mut self, id: &ExecutionId, message: ControlMessage) {
+        let token = WorkflowCancellationToken::new();
+        let told = self.ctx.external_workflow(id.0.clone(), None).signal(Run::control, message, detached(&token));
+        // One that has ended meanwhile cannot be told anything, and need not.
+        let future = Box::pin(async move {
+            drop(told.await);
+            Done::Nothing
+        });
+        self.pending.add(Awaited::Told, token, future);
+    }
+
+    /// Starts another workflow as a child.
+    pub(crate) fn start_child(&mut self, task: TaskKey, workflow: String, input: Value, close: ParentClose) {
+        let (parent, depth) = self.ctx.state(|run| {
+            let driver = run.driver.as_ref().expect("the run was opened");
+            (driver.execution.clone(), driver.depth + 1)
+        });
+        let link = Rc::new(RefCell::new(ChildLink::default()));
+        let start = ChildStart {
+            ctx: self.ctx.clone(),
+            link: Rc::clone(&link),
+            task: task.clone(),
+            workflow,
+            input,
+            close,
+            parent,
+            depth,
+            priority: self.input.priority,
+        };
+        let future = Box::pin(async move {
+            let task = start.task.clone();
+            match start.run().await {
+                Some(result) => Done::Child { task, result },
+                None => Done::Nothing,
+            }
+        });
+        self.pending.add_child(task, close, link, future);
+    }
+}
+
+fn detached(token: &WorkflowCancellationToken) -> SignalWorkflowOptions {
+    SignalWorkflowOptions::builder().cancellation_token(token.clone()).build()
+}
+
+struct ChildStart {
+    ctx: WorkflowContext<Run>,
+    link: Rc<RefCell<ChildLink>>,
+    task: TaskKey,
+    workflow: String,
+    input: Value,
+    close: ParentClose,
+    parent: ExecutionId,
+    depth: u32,
+    priority: Option<u8>,
+}
+
+impl ChildStart {
+    /// Answers how the child ended; `None` when nobody wants to know any more.
+    async fn run(self) -> Option<Result<Value, Failure>> {
+        if self.depth > engine_limits::CHILD_DEPTH_MAX {
+            return Some(Err(compozy_engine::run_limit::too_deep(&self.workflow, self.depth)));
+        }
+        let question = FindWorkflow { workflow: self.workflow.clone(), input: self.input.clone() };
+        let found = match self.ctx.execute_local_activity(FindActivity, question, local()).await {
+            Ok(FoundWorkflow::Found { definition, plan, pins }) => (definition, plan, pins),
+            Ok(FoundWorkflow::Refused(failure)) => return Some(Err(failure)),
+            Err(error) => return Some(Err(not_done("the definition", &error))),
+        };
+        if self.link.borrow().close.is_some() {
+            // Cancelled before it began.
+            return Some(Err(waited(&self.task)));
+        }
+        let (definition, plan, pins) = found;
+        let first = self.ctx.state(|run| run.driver.as_ref().expect("the run was opened").first());
+        let id = child_id(&self.parent, &self.task, first);
+        {
+            let mut link = self.link.borrow_mut();
+            link.phase = ChildPhase::Starting;
+            link.id = Some(id.clone());
+        }
+        self.ctx.state_mut(|run| {
+            let driver = run.driver.as_mut().expect("the run was opened");
+            driver.book.children.insert(self.task.0.clone(), id.clone());
+        });
+        let attributes = attributes(&self.workflow, &definition);
+        let input = StartInput {
+            execution: id.clone(),
+            workflow: self.workflow.clone(),
+            definition,
+            plan,
+            input: self.input,
+            seed: seed_of(&id),
+            pins,
+            priority: self.priority,
+            parent: Some(self.parent),
+            depth: self.depth,
+            carry: None,
+        };
+        let options = ChildWorkflowOptions::builder()
+            .workflow_id(id.0.clone())
+            .cancellation_token(WorkflowCancellationToken::new())
+            .parent_close_policy(match self.close {
+                ParentClose::Abandon => ParentClosePolicy::Abandon,
+                // The run has said it to the child itself; this is for a run that somebody ended in Temporal.
+                ParentClose::Cancel | ParentClose::Terminate => ParentClosePolicy::RequestCancel,
+            })
+            .static_summary(self.workflow.clone())
+            .search_attributes(attributes)
+            .build();
+        let started = match self.ctx.start_child_workflow(Run::run, input, options).await {
+            Ok(started) => started,
+            Err(error) => return Some(Err(not_started(&self.workflow, &error))),
+        };
+        let close = {
+            let mut link = self.link.borrow_mut();
+            link.phase = ChildPhase::Running;
+            link.close.take()
+        };
+        if let Some(message) = close {
+            let token = WorkflowCancellationToken::new();
+            drop(started.signal(Run::control, message, detached(&token)).await);
+        }
+        Some(child_result(&id, &self.workflow, started.result().await))
+    }
+}
+
+/// Search attributes of a run that begins.
+pub(crate) fn attributes(workflow: &str, definition: &str) -> SearchAttributes {
+    SearchAttributes::new([
+        ATTRIBUTE_WORKFLOW.value_set(workflow.to_owned()),
+        ATTRIBUTE_DEFINITION.value_set(definition.to_owned()),
+        ATTRIBUTE_STATUS.value_set("RUNNING".to_owned()),
+    ])
+}
+
+/// The id of a child: the same in every replay, another one in every history.
+fn child_id(parent: &ExecutionId, task: &TaskKey, first: u64) -> ExecutionId {
+    crate::starter::derived_id(&["child", &parent.0, &first.to_string(), &task.0])
+}
+
+/// Chance for a run, from its id.
+pub(crate) fn seed_of(id: &ExecutionId) -> u64 {
+    uuid::Uuid::parse_str(&id.0).map_or(0, |id| id.as_u64_pair().1)
+}
+
+/// The failure of a task that was asked to end before its next attempt.
+pub(crate) fn waited(task: &TaskKey) -> Failure {
+    Failure::permanent("CANCELED", format!("task `{task}` waited for its next attempt"))
+}
+
+fn not_done(what: &str, error: &ActivityExecutionError) -> Failure {
+    Failure::permanent("WORKER_FAILED", format!("{what} cannot be handled by the worker: {error}"))
+}
+
+fn not_started(workflow: &str, error: &ChildWorkflowStartError) -> Failure {
+    Failure::permanent("CHILD_NOT_STARTED", format!("workflow `{workflow}` cannot be started: {error}"))
+}
+
+/// What a run is told of the end of one of its tasks' activities.
+pub(crate) fn task_result(
+    task: &TaskKey,
+    policy: &TaskPolicy,
+    result: TaskResult,
+) -> (Result<Value, Failure>, Option<TaskRecord>) {
+    let error = match result {
+        Ok(TaskOutput { output, record }) => return (Ok(output), Some(record)),
+        Err(error) => error,
+    };
+    if let Some(timeout) = error.as_timeout() {
+        let progress: Progress = timeout.last_heartbeat_details().ok().flatten().unwrap_or_default();
+        let bound = match timeout.timeout_type() {
+            TimeoutType::ScheduleToStart => Timeout::ScheduleToStart,
+            // Attempts that are lost are repeated until all of them together took too long.
+            _ => Timeout::ScheduleToClose,
+        };
+        let failure = timed_out(&task.0, progress.attempt, policy, bound);
+        let record =
+            TaskRecord { attempts: progress.attempt, last_failure: progress.last_failure, ..TaskRecord::default() };
+        return (Err(failure), Some(record));
+    }
+    let failed = match &error {
+        ActivityExecutionError::Failed(failed) => failed,
+        ActivityExecutionError::Cancelled(_) => return (Err(waited(task)), None),
+        other => return (Err(not_done("the task", other)), None),
+    };
+    if failed.as_cancelled().is_some() {
+        return (Err(waited(task)), None);
+    }
+    match failed.cause() {
+        Some(IncomingError::Application(application)) => match application.details::<TaskFailed>() {
+            Ok(Some(TaskFailed { failure, record })) => (Err(failure), Some(record)),
+            _ => (Err(Failure::permanent("WORKER_FAILED", application.to_string())), None),
+        },
+        _ => (Err(not_done("the task", &error)), None),
+    }
+}
+
+fn child_result(
+    id: &ExecutionId,
+    workflow: &str,
+    result: Result<Value, ChildWorkflowExecutionError>,
+) -> Result<Value, Failure> {
+    let error = match result {
+        Ok(output) => return Ok(output),
+        Err(error) => error,
+    };
+    let ending = ending_of(&error);
+    let (status, code, message) = match ending {
+        Some(Ending { status, failure: Some(failure) }) => (status.name(), failure.code, failure.message),
+        Some(Ending { status, failure: None }) => {
+            (status.name(), status.name().to_owned(), "without a reason".to_owned())
+        }
+        None if matches!(cause_of(&error), Some(IncomingError::Terminated(_))) => {
+            ("FAILED", "TERMINATED".to_owned(), "ended in Temporal".to_owned())
+        }
+        None => ("FAILED", "WORKER_FAILED".to_owned(), error.to_string()),
+    };
+    let details = json!({ "execution": id.0, "status": status });
+    let message = format!("run {id} of workflow `{workflow}`: {message}");
+    Err(Failure { details, ..Failure::permanent(code, message) })
+}
+
+fn cause_of(error: &ChildWorkflowExecutionError) -> Option<&IncomingError> {
+    error.cause()
+}
+
+fn ending_of(error: &ChildWorkflowExecutionError) -> Option<Ending> {
+    match cause_of(error)? {
+        IncomingError::Application(application) => application.details().ok().flatten(),
+        IncomingError::Cancelled(cancelled) => cancelled.details().ok().flatten(),
+        _ => None,
+    }
+}
