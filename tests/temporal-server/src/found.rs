@@ -7,8 +7,8 @@ use compozy_dev_server::on_path;
 
 /// The release of the Temporal CLI that `cargo xtask setup temporal` builds.
 pub const VERSION: &str = "1.8.2";
-/// The path of a program to use in place of any other.
-const OVERRIDE: &str = "COMPOZY_TEMPORAL";
+/// The variable with the path of a program to use in place of any other.
+pub const OVERRIDE: &str = "COMPOZY_TEMPORAL";
 
 /// The program: `$COMPOZY_TEMPORAL`, otherwise `temporal` on the PATH, otherwise [`cached`]. The error says what to do.
 pub fn program() -> Result<PathBuf, String> {

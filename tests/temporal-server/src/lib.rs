@@ -25,7 +25,7 @@ use std::time::{Duration, Instant};
 
 use compozy_dev_server::{Launch, Process, free_port, serves};
 
-pub use found::{VERSION, cached, program};
+pub use found::{OVERRIDE, VERSION, cached, program};
 
 /// How long a server may take to serve. Far beyond what a slow machine needs.
 const PATIENCE: Duration = Duration::from_secs(30);
