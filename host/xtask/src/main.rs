@@ -1,6 +1,7 @@
 //! `cargo xtask`: everything that a developer or CI does with this repository, by one program.
 //!
-//! It depends on none of the host's crates, so that it is compiled in seconds and works while they do not.
+//! It depends on none of the host's crates, so that it is compiled in seconds and works while they do not. The exception is small: how a
+//! Temporal server is found and started (`compozy-dev-server`, by way of `temporal-test-server`), which depends on nothing either.
 
 #![expect(
     clippy::print_stdout,
@@ -11,13 +12,14 @@
 use std::process::ExitCode;
 
 use anyhow::Result;
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 
 mod bench;
 mod build;
 mod conformance;
 mod crash;
 mod demo;
+mod equivalence;
 mod guests;
 mod powerloss;
 mod process;
@@ -44,11 +46,12 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Makes this machine able to build plugins (the Rust target wasm32-wasip2) and to test them (a Redis server).
+    /// Makes this machine able to build plugins (the Rust target wasm32-wasip2) and to run all tests (a Redis and a Temporal server).
     ///
     /// Tries `rustup target add wasm32-wasip2`. Where that is refused and Debian's newer Rust packages can be had, builds
-    /// the target's standard library from their sources, once. A Redis server is installed by apt where that is possible. Quiet and offline when there is nothing to do.
-    Setup,
+    /// the target's standard library from their sources, once. A Redis server is installed by apt where that is possible. The Temporal
+    /// CLI is built from its Go modules into a cache folder, once, in about 4 minutes. Quiet and offline when there is nothing to do.
+    Setup(SetupArgs),
     /// Builds the plugins, then the host with the built-in plugins in it.
     ///
     /// Each plugin's component is put beside its plugin.toml as <name>.wasm. The host is <target>/debug/compozy-host, or
@@ -63,8 +66,8 @@ enum Command {
     /// Runs every test suite, tidy included.
     ///
     /// Sets up and builds what is missing first. The last line is `N passed, N failed` (and `, N skipped` when tests were
-    /// ignored), summed over all suites; each check of tidy counts as one test.
-    Test,
+    /// ignored or left out), summed over all suites; each check of tidy counts as one test.
+    Test(TestArgs),
     /// Checks formatting, lints, dependency directions, licences, duplicates, file sizes and purity.
     Tidy(TidyArgs),
     /// Tests a store backend against every rule of its roles.
@@ -72,6 +75,10 @@ enum Command {
     /// Builds the host and calls `compozy-host plugin test`, whose last line is `N passed, N failed`. For redis, starts a server of its own
     /// unless it is given one.
     Conformance(ConformanceArgs),
+    /// Plays the same workflows on every engine, and compares what came of them.
+    ///
+    /// Sets up and builds what is missing first. Differences are shown side by side. The last line is `N passed, N failed`.
+    Equivalence(EquivalenceArgs),
     /// Measures, each value against a baseline of the same run.
     #[command(subcommand)]
     Bench(Bench),
@@ -90,6 +97,45 @@ enum Command {
     ///
     /// The last line is `simulate: seeds=N steps=K failed=0`. A seed that fails is told with the command that repeats it.
     Simulate(SeedsArgs),
+}
+
+#[derive(Debug, Args)]
+struct SetupArgs {
+    /// Only this part.
+    #[arg(value_enum)]
+    part: Option<Part>,
+}
+
+/// What a machine needs beside Rust.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Part {
+    /// The Rust target of plugins.
+    Guests,
+    /// A Redis server.
+    Redis,
+    /// A Temporal server.
+    Temporal,
+}
+
+#[derive(Debug, Args)]
+struct TestArgs {
+    /// Leaves out the tests that need this; they count as skipped.
+    #[arg(long, value_enum, value_name = "NAME")]
+    without: Vec<Service>,
+}
+
+/// Something that tests need and that can be left out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Service {
+    /// A Temporal server: tests with `on_temporal` in their names.
+    Temporal,
+}
+
+#[derive(Debug, Args)]
+struct EquivalenceArgs {
+    /// Only fixtures with this in their names.
+    #[arg(long, value_name = "TEXT")]
+    filter: Option<String>,
 }
 
 #[derive(Debug, Args)]
@@ -194,9 +240,17 @@ fn main() -> ExitCode {
 fn run(command: &Command) -> Result<ExitCode> {
     let workspace = Workspace::load()?;
     match command {
-        Command::Setup => {
-            setup::guest_toolchain(&workspace)?;
-            setup::redis_server(&workspace)?;
+        Command::Setup(args) => {
+            let wanted = |part| args.part.is_none_or(|only| only == part);
+            if wanted(Part::Guests) {
+                setup::guest_toolchain(&workspace)?;
+            }
+            if wanted(Part::Redis) {
+                setup::redis_server(&workspace)?;
+            }
+            if wanted(Part::Temporal) {
+                setup::temporal(&workspace)?;
+            }
             Ok(ExitCode::SUCCESS)
         }
         Command::Build(args) => {
@@ -206,7 +260,7 @@ fn run(command: &Command) -> Result<ExitCode> {
             Ok(ExitCode::SUCCESS)
         }
         Command::Demo => Ok(demo::run(&workspace)),
-        Command::Test => Ok(suites::run(&workspace)),
+        Command::Test(args) => Ok(suites::run(&workspace, &args.without)),
         Command::Tidy(args) => {
             if args.fix {
                 tidy::fix(&workspace)?;
@@ -219,6 +273,7 @@ fn run(command: &Command) -> Result<ExitCode> {
             setup::redis_server(&workspace)?;
             bench::run(&workspace, Subject::Stores, args)
         }
+        Command::Equivalence(args) => equivalence::run(&workspace, args),
         Command::Crash(args) => crash::run(&workspace, args),
         Command::Powerloss(args) => powerloss::run(&workspace, args),
         Command::Scale => scale::run(&workspace),

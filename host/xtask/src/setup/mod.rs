@@ -3,6 +3,7 @@
 mod apt;
 mod debian_guest_toolchain;
 mod redis_server;
+mod temporal;
 
 use std::env;
 use std::path::{Path, PathBuf};
@@ -15,6 +16,7 @@ use crate::progress;
 use crate::workspace::Workspace;
 use debian_guest_toolchain::DebianToolchain;
 pub(crate) use redis_server::redis_server;
+pub(crate) use temporal::temporal;
 
 /// The target that guests are compiled for.
 pub(crate) const GUEST_TARGET: &str = "wasm32-wasip2";

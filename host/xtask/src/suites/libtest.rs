@@ -83,7 +83,8 @@ fn result(line: &str) -> Option<Counts> {
         match what {
             "passed" => counts.passed = number,
             "failed" => counts.failed = number,
-            "ignored" => counts.skipped = number,
+            // What the command line leaves out was not tested either.
+            "ignored" | "filtered out" => counts.skipped += number,
             _ => {}
         }
     }
@@ -121,9 +122,9 @@ test result: FAILED. 1 passed; 2 failed; 0 ignored; 0 measured; 4 filtered out; 
     #[test]
     fn suites_are_summed() {
         let (counts, failures) = read(TWO_SUITES, false);
-        assert_eq!(counts, Counts { passed: 2, failed: 2, skipped: 1 });
+        assert_eq!(counts, Counts { passed: 2, failed: 2, skipped: 5 });
         assert_eq!(failures, ["e", "src/lib.rs - f (line 3)"]);
-        assert_eq!(counts.line(), "2 passed, 2 failed, 1 skipped");
+        assert_eq!(counts.line(), "2 passed, 2 failed, 5 skipped");
         assert_eq!(Counts { passed: 7, ..Counts::default() }.line(), "7 passed, 0 failed");
     }
 

@@ -9,7 +9,7 @@ use anyhow::{Context, Result};
 
 use crate::guests::{self, Which};
 use crate::workspace::Workspace;
-use crate::{build, process, progress, setup, tidy};
+use crate::{Service, build, process, progress, setup, tidy};
 use libtest::{Counts, Reader};
 
 /// What all suites came to.
@@ -55,8 +55,12 @@ impl Sum {
     }
 }
 
-/// Runs everything, whatever fails on the way, and says the sum in the last line.
-pub(crate) fn run(workspace: &Workspace) -> ExitCode {
+/// What is in the name of every test that needs a Temporal server.
+const ON_TEMPORAL: &str = "on_temporal";
+
+/// Runs everything but what is left out, whatever fails on the way, and says the sum in the last line.
+pub(crate) fn run(workspace: &Workspace, without: &[Service]) -> ExitCode {
+    let temporal = !without.contains(&Service::Temporal);
     let mut sum = Sum::default();
     // What is quick comes first; the lints come last, as they compile the dependencies in a way of their own.
     sum.tidy(workspace, &tidy::QUICK);
@@ -68,7 +72,16 @@ pub(crate) fn run(workspace: &Workspace) -> ExitCode {
         sum.one("redis-server", Err(error));
     }
     let mut command = process::cargo(&workspace.root);
-    sum.cargo_test("cargo test --workspace", command.args(["test", "--workspace", "--no-fail-fast"]));
+    command.args(["test", "--workspace", "--no-fail-fast"]);
+    if temporal {
+        if let Err(error) = setup::temporal(workspace) {
+            sum.one("temporal", Err(error));
+        }
+    } else {
+        command.args(["--", "--skip", ON_TEMPORAL]);
+        progress::note("LEFT OUT: temporal. Nothing that needs a Temporal server is tested in this run.");
+    }
+    sum.cargo_test("cargo test --workspace", &mut command);
     match guests::discover(workspace, Which::All) {
         Ok(found) => {
             for guest in found.iter().filter(|guest| guest.stands_alone) {
@@ -84,6 +97,11 @@ pub(crate) fn run(workspace: &Workspace) -> ExitCode {
     if !sum.failures.is_empty() {
         println!("\nfailed:");
         sum.failures.iter().for_each(|failure| println!("  {failure}"));
+    }
+    if !temporal {
+        println!(
+            "\nLEFT OUT: temporal. Nothing that needs a Temporal server was tested; those tests count as skipped."
+        );
     }
     println!("\n{}", sum.counts.line());
     if sum.counts.failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }

@@ -8,10 +8,11 @@ use super::Findings;
 use crate::workspace::{Package, Workspace};
 
 /// What each crate may use of this repository. A crate in `plugins/` or `tests/guests/` may use [`SDK`] alone.
-const ALLOWED: [(&str, &[&str]); 12] = [
+const ALLOWED: [(&str, &[&str]); 15] = [
     ("compozy-plan", &[]),
     ("compozy-interpreter", &["compozy-plan"]),
     ("compozy-engine", &["compozy-interpreter", "compozy-plan"]),
+    ("compozy-dev-server", &[]),
     ("compozy-runtime", &["redis-test-server"]),
     ("compozy-server", &["compozy-engine", "compozy-interpreter", "compozy-plan", "compozy-runtime"]),
     ("compozy-conformance", &["compozy-runtime", "redis-test-server"]),
@@ -19,6 +20,7 @@ const ALLOWED: [(&str, &[&str]); 12] = [
         "compozy-host",
         &[
             "compozy-conformance",
+            "compozy-dev-server",
             "compozy-engine",
             "compozy-interpreter",
             "compozy-plan",
@@ -35,14 +37,22 @@ const ALLOWED: [(&str, &[&str]); 12] = [
             "compozy-runtime",
             "compozy-server",
             "redis-test-server",
+            "temporal-test-server",
         ],
+    ),
+    // Engines are compared with the tasks that a host would run.
+    (
+        "compozy-equivalence",
+        &["compozy-engine", "compozy-interpreter", "compozy-plan", "compozy-runtime", "temporal-test-server"],
     ),
     // Proofs of the embedded engine: simulated disks, clocks and executors.
     ("compozy-proof", &["compozy-engine", "compozy-interpreter", "compozy-plan", "compozy-tests"]),
     // A real redis-server for tests and benchmarks: of the host's crates, only their tests use it.
     ("redis-test-server", &[]),
+    // The same for Temporal, started as the host starts its own.
+    ("temporal-test-server", &["compozy-dev-server"]),
     ("compozy-sdk", &[]),
-    ("xtask", &["redis-test-server"]),
+    ("xtask", &["redis-test-server", "temporal-test-server"]),
 ];
 const SDK: &str = "compozy-sdk";
 
