@@ -73,6 +73,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Vault {
+    /// Values are kept in this store.
     pub fn new(store: Arc<dyn BlobStore>) -> Self {
         Self {
             store,
@@ -231,13 +232,18 @@ impl Vault {
 /// Why a value cannot be put together.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum WholeError {
+    /// One of them cannot be read.
     #[error(transparent)]
     Blob(#[from] BlobError),
+    /// There is too much of it.
     #[error(
         "the values that it refers to have {used} bytes together, at most {} bytes are allowed; hand on fewer of them",
         limits::READ_BYTES_MAX
     )]
-    TooLarge { used: u64 },
+    TooLarge {
+        /// What it refers to, in bytes.
+        used: u64,
+    },
 }
 
 /// What a request is told that refers to more than may be read.

@@ -22,8 +22,8 @@ use temporalio_sdk::activities::{
 use tokio::runtime::Handle;
 use tokio::sync::broadcast;
 
-use crate::limits::{GRACE_POLL, HEARTBEAT_EVERY};
-use crate::message::{Progress, TaskFailed, TaskInput, TaskOutput};
+use crate::limits::GRACE_POLL;
+use crate::message::{GraceQuestion, Progress, TaskFailed, TaskInput, TaskOutput};
 use crate::slots::{Slots, take_all};
 use crate::start::TaskActivity;
 use crate::workflow::Run;
@@ -41,6 +41,7 @@ pub(crate) struct Tools {
     pub(crate) slots: Arc<dyn Slots>,
     pub(crate) notices: broadcast::Sender<Notice>,
     pub(crate) running: Arc<std::sync::atomic::AtomicU64>,
+    pub(crate) heartbeat_every: Duration,
     /// True once the worker has no more time: its attempts are begun again elsewhere.
     pub(crate) over: tokio::sync::watch::Receiver<bool>,
 }
@@ -84,6 +85,7 @@ struct Attempt {
     ctx: ActivityContext,
     input: TaskInput,
     progress: Progress,
+    scheduled_ms: u64,
     deadline_ms: Option<u64>,
     started_at_ms: u64,
 }
@@ -91,10 +93,11 @@ struct Attempt {
 impl Attempt {
     fn new(tools: Arc<Tools>, ctx: ActivityContext, input: TaskInput) -> Self {
         let before: Progress = ctx.heartbeat_details().deserialize().ok().flatten().unwrap_or_default();
-        let progress = Progress { attempt: ctx.info().attempt, detail: String::new(), ..before };
+        let attempt = ctx.info().attempt.saturating_sub(before.skipped).max(1);
+        let progress = Progress { attempt, detail: String::new(), ..before };
         let scheduled_ms = ctx.info().scheduled_time.map_or_else(now_ms, ms);
         let deadline_ms = input.policy.schedule_to_close_ms.map(|bound| scheduled_ms.saturating_add(bound));
-        Self { tools, ctx, input, progress, deadline_ms, started_at_ms: now_ms() }
+        Self { tools, ctx, input, progress, scheduled_ms, deadline_ms, started_at_ms: now_ms() }
     }
 
     async fn run(mut self) -> Result<TaskOutput, ActivityError> {
@@ -105,8 +108,8 @@ impl Attempt {
         };
         let places = match take_all(self.tools.slots.as_ref(), &self.input.slots).await {
             Ok(Some(places)) => places,
-            Ok(None) => return Err(self.again("NO_PLACE", "all places are taken".to_owned(), NO_PLACE_RETRY).await),
-            Err(failure) => return Err(self.again("NO_PLACE", failure.message, NO_PLACE_RETRY).await),
+            Ok(None) => return Err(self.no_place("all places are taken".to_owned()).await),
+            Err(failure) => return Err(self.no_place(failure.message).await),
         };
         self.tell(|id, task, attempt| Notice::AttemptStarted { id, task, attempt });
         let signs = self.signs();
@@ -128,6 +131,22 @@ impl Attempt {
             Verdict::Failed(failure) => Err(self.failed(failure, ran)),
             Verdict::Retry { failure, wait_ms } => Err(self.retry(failure, wait_ms).await),
         }
+    }
+
+    /// The attempt does not begin. It is tried again soon, as long as it may wait for its beginning.
+    async fn no_place(mut self, reason: String) -> ActivityError {
+        let mut wait = NO_PLACE_RETRY;
+        if let Some(bound_ms) = self.input.policy.schedule_to_start_ms.filter(|_| self.progress.attempt == 1) {
+            let waited_ms = now_ms().saturating_sub(self.scheduled_ms);
+            if waited_ms >= bound_ms {
+                self.progress.attempt = 0;
+                let failure = timed_out(&self.input.task.0, 0, &self.input.policy, Timeout::ScheduleToStart);
+                return self.failed(failure, None);
+            }
+            wait = wait.min(Duration::from_millis(bound_ms - waited_ms));
+        }
+        self.progress.skipped += 1;
+        self.again("NO_PLACE", reason, wait).await
     }
 
     /// What an attempt and whoever watches it tell each other.
@@ -169,7 +188,8 @@ impl Attempt {
                 .guests
                 .spawn(async move { attempt::run(executor, call, &policy, bound, &vault, &guests).await.0 }),
         );
-        let mut beat = tokio::time::interval_at(tokio::time::Instant::now() + HEARTBEAT_EVERY, HEARTBEAT_EVERY);
+        let every = self.tools.heartbeat_every;
+        let mut beat = tokio::time::interval_at(tokio::time::Instant::now() + every, every);
         let mut stopping = self.tools.over.clone();
         let grace = Grace::new(&self.ctx, &self.input.task);
         let mut over = std::pin::pin!(grace.over(&signs));
@@ -269,7 +289,7 @@ impl Grace {
     async fn left_ms(&self) -> Option<u64> {
         let id = self.ctx.info().workflow_id.clone()?;
         let handle = self.client.get_workflow_handle::<Run>(&id);
-        let question = (self.task.clone(), now_ms());
+        let question = GraceQuestion { task: self.task.clone(), now_ms: now_ms() };
         match handle.query(Run::grace, question, WorkflowQueryOptions::default()).await {
             Ok(left_ms) => left_ms,
             Err(error) => {

@@ -14,13 +14,9 @@ use compozy_engine::request::{check_input, check_start, fingerprint, json_bytes}
 use compozy_engine::vault::Vault;
 use compozy_engine::verify::{HISTORY_FORMAT, RecordedState, ScheduledTask};
 use compozy_engine::{Difference, EngineError, History};
-use compozy_interpreter::{BEHAVIOUR_VERSION, Status};
-use compozy_plan::blob::{BlobRef, has_blob_key};
+use compozy_interpreter::BEHAVIOUR_VERSION;
+use compozy_plan::blob::BlobRef;
 use serde_json::Value;
-use temporalio_client::WorkflowGetResultOptions;
-use temporalio_client::errors::WorkflowGetResultError;
-use temporalio_client::tonic::Code;
-use temporalio_common::error::IncomingError;
 use tokio::sync::broadcast;
 
 use crate::caller::Caller;
@@ -28,7 +24,6 @@ use crate::connect::{ConnectError, connect, make_fit};
 use crate::error::Server;
 use crate::health::Pulse;
 use crate::limits::FOLLOW_EVERY;
-use crate::message::Ending;
 use crate::names::workflow_queue;
 use crate::options::TemporalOptions;
 use crate::starter::{Beginning, Starter, derived_id, fresh_id};
@@ -90,49 +85,6 @@ impl TemporalEngine {
         };
         Ok(Beginning { id, plan, input, priority, request: print })
     }
-
-    /// How a run ended. Waits for it.
-    async fn ending(&self, id: &ExecutionId) -> Result<Outcome, EngineError> {
-        let handle = self.caller.handle(id);
-        let result = loop {
-            match handle.get_result(WorkflowGetResultOptions::default()).await {
-                // The server is away for a while; the run is not.
-                Err(WorkflowGetResultError::Rpc(status))
-                    if matches!(status.code(), Code::Unavailable | Code::DeadlineExceeded | Code::Cancelled) =>
-                {
-                    tokio::time::sleep(FOLLOW_EVERY).await;
-                }
-                other => break other,
-            }
-        };
-        let ended = |ending: Option<Ending>, status: Status| match ending {
-            Some(Ending { status, failure }) => Outcome { status, output: None, failure },
-            None => Outcome { status, output: None, failure: None },
-        };
-        Ok(match result {
-            Ok(output) => {
-                Outcome { status: Status::Success, output: Some(self.whole_or_as_it_is(output).await?), failure: None }
-            }
-            Err(WorkflowGetResultError::Failed(error)) => match error.as_ref() {
-                IncomingError::Application(failure) => ended(failure.details().ok().flatten(), Status::Failed),
-                _ => ended(None, Status::Failed),
-            },
-            Err(WorkflowGetResultError::Cancelled { details }) => ended(details.deserialize().ok(), Status::Canceled),
-            Err(WorkflowGetResultError::Terminated { .. } | WorkflowGetResultError::TimedOut) => {
-                let state = self.caller.execution(id).await?.state;
-                Outcome { status: state.status, output: None, failure: state.failure }
-            }
-            Err(error) => return Err(self.caller.starter.server.result(id, error)),
-        })
-    }
-
-    async fn whole_or_as_it_is(&self, value: Value) -> Result<Value, EngineError> {
-        if !has_blob_key(&value) {
-            return Ok(value);
-        }
-        let vault = Arc::clone(self.caller.vault());
-        self.caller.blocking(move || Ok(vault.whole_or_as_it_is(value))).await
-    }
 }
 
 #[async_trait::async_trait]
@@ -155,7 +107,7 @@ impl Engine for TemporalEngine {
         patience: Duration,
     ) -> Result<(ExecutionId, Option<Arc<Outcome>>), EngineError> {
         let id = self.start(request).await?;
-        match tokio::time::timeout(patience, self.ending(&id)).await {
+        match tokio::time::timeout(patience, self.caller.outcome(&id)).await {
             Ok(ended) => Ok((id, Some(Arc::new(ended?)))),
             Err(_) => Ok((id, None)),
         }
@@ -272,7 +224,7 @@ impl Engine for TemporalEngine {
     }
 
     async fn wait(&self, id: &ExecutionId) -> Result<Execution, EngineError> {
-        self.ending(id).await?;
+        self.caller.outcome(id).await?;
         self.caller.execution(id).await
     }
 

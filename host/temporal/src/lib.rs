@@ -26,6 +26,7 @@ mod list;
 mod message;
 pub mod names;
 mod options;
+mod outcome;
 mod outside;
 mod packed;
 mod pending;

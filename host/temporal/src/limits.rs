@@ -10,8 +10,6 @@ pub(crate) const MESSAGE_BYTES_MAX: u64 = 256 * 1024 * 1024;
 pub(crate) const JOURNAL_PAGE_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// Events of one answer of a worker.
 pub(crate) const JOURNAL_PAGE_MAX: usize = 1_000;
-/// An attempt says this often that it lives; a wish to end reaches it with the answer.
-pub(crate) const HEARTBEAT_EVERY: Duration = Duration::from_millis(400);
 /// How often an attempt that was asked to end looks whether it still may take its time.
 pub(crate) const GRACE_POLL: Duration = Duration::from_millis(500);
 /// The server gives up an attempt this long after its worker should have.

@@ -141,6 +141,9 @@ pub(crate) struct TaskFailed {
 pub(crate) struct Progress {
     /// The attempt that wrote it.
     pub(crate) attempt: u32,
+    /// Attempts in Temporal's count that did not begin, because no place was free.
+    #[serde(default)]
+    pub(crate) skipped: u32,
     /// Attempts that failed. Those that were lost with their worker do not count.
     pub(crate) failed: u32,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -148,6 +151,14 @@ pub(crate) struct Progress {
     /// Where it is, in its own words.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub(crate) detail: String,
+}
+
+/// The question of the query `grace`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct GraceQuestion {
+    pub(crate) task: TaskKey,
+    /// The asker's clock, in milliseconds since 1970.
+    pub(crate) now_ms: u64,
 }
 
 /// How a run ended, for the one that started it and for whoever waits.

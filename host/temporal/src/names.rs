@@ -11,6 +11,8 @@ const _: () = assert!(BEHAVIOUR_VERSION == 2, "the workflow type names the behav
 pub(crate) const TASK: &str = "compozy.task";
 /// The local activity that finds the definition of a child workflow.
 pub(crate) const FIND_WORKFLOW: &str = "compozy.find_workflow";
+/// The local activity that says how a child ended.
+pub(crate) const ENDING: &str = "compozy.ending";
 /// The activity that delivers a signal.
 pub(crate) const DELIVER: &str = "compozy.deliver";
 
@@ -28,8 +30,6 @@ pub const ATTRIBUTES: [&str; 3] = ["CompozyWorkflow", "CompozyStatus", "CompozyD
 pub(crate) const MEMO_REQUEST: &str = "compozy_request";
 /// The memo field with the plugins that the run is bound to.
 pub(crate) const MEMO_PINS: &str = "compozy_pins";
-/// The memo field with the parent's execution id.
-pub(crate) const MEMO_PARENT: &str = "compozy_parent";
 
 /// Where the workflows of a project wait for a worker. A worker of another behaviour has a queue of its own, so that
 /// two versions can work side by side and neither gets the other's runs.

@@ -97,6 +97,8 @@ pub struct TemporalOptions {
     pub guests: Option<Handle>,
     /// A tool worker that says nothing for this long is taken for dead, and others begin its attempts again.
     pub lost_after: Duration,
+    /// A tool worker says this often that an attempt lives; a wish to end reaches the attempt with the answer.
+    pub heartbeat_every: Duration,
     /// How long one request to the server may take.
     pub rpc_timeout: Duration,
     /// Runs that a workflow worker keeps in memory.
@@ -123,6 +125,7 @@ impl TemporalOptions {
             slots: Arc::new(ProcessSlots::default()),
             guests: None,
             lost_after: Duration::from_secs(10),
+            heartbeat_every: Duration::from_secs(1),
             rpc_timeout: Duration::from_secs(10),
             cached_runs: 1_000,
         }

@@ -17,8 +17,8 @@ use temporalio_sdk::activities::{
 };
 
 use crate::caller::Caller;
-use crate::message::{Deliver, Delivered, FindWorkflow, FoundWorkflow};
-use crate::start::{DeliverActivity, FindActivity};
+use crate::message::{Deliver, Delivered, Ending, FindWorkflow, FoundWorkflow};
+use crate::start::{DeliverActivity, EndingActivity, FindActivity};
 use crate::starter::{Beginning, derived_id};
 
 /// What runs need of the world.
@@ -30,6 +30,7 @@ pub(crate) struct World {
 impl ActivityImplementer for World {
     fn register_all(self: Arc<Self>, definitions: &mut ActivityDefinitions) {
         definitions.register_activity::<FindActivity>(Arc::clone(&self));
+        definitions.register_activity::<EndingActivity>(Arc::clone(&self));
         definitions.register_activity::<DeliverActivity>(self);
     }
 }
@@ -49,6 +50,28 @@ impl ExecutableActivity for FindActivity {
     ) -> BoxFuture<'static, Result<FoundWorkflow, ActivityError>> {
         let world = world.expect("the worker registers the activity with its world");
         async move { world.find(question).await.map_err(|error| again(&error)) }.boxed()
+    }
+}
+
+impl ExecutableActivity for EndingActivity {
+    type Implementer = World;
+    const REQUIRES_INSTANCE: bool = true;
+
+    fn definition() -> Self {
+        Self
+    }
+
+    fn execute(
+        world: Option<Arc<World>>,
+        _ctx: ActivityContext,
+        id: ExecutionId,
+    ) -> BoxFuture<'static, Result<Option<Ending>, ActivityError>> {
+        let world = world.expect("the worker registers the activity with its world");
+        async move {
+            let ended = world.caller.ending(&id).await.map_err(|error| again(&error))?;
+            Ok(ended.map(|outcome| Ending { status: outcome.status, failure: outcome.failure }))
+        }
+        .boxed()
     }
 }
 

@@ -27,7 +27,7 @@ use crate::message::{
     TaskInput, TaskOutput,
 };
 use crate::names::{
-    ATTRIBUTE_DEFINITION, ATTRIBUTE_STATUS, ATTRIBUTE_WORKFLOW, DELIVER, FIND_WORKFLOW, TASK, tool_queue,
+    ATTRIBUTE_DEFINITION, ATTRIBUTE_STATUS, ATTRIBUTE_WORKFLOW, DELIVER, ENDING, FIND_WORKFLOW, TASK, tool_queue,
 };
 use crate::pending::{Awaited, ChildLink, ChildPhase, Done, TaskResult};
 use crate::workflow::{Machine, Run};
@@ -51,6 +51,17 @@ impl ActivityDefinition for FindActivity {
     type Output = FoundWorkflow;
     fn name(&self) -> &str {
         FIND_WORKFLOW
+    }
+}
+
+/// The local activity that says how a child ended.
+pub(crate) struct EndingActivity;
+
+impl ActivityDefinition for EndingActivity {
+    type Input = ExecutionId;
+    type Output = Option<Ending>;
+    fn name(&self) -> &str {
+        ENDING
     }
 }
 
@@ -297,7 +308,16 @@ impl ChildStart {
             let token = WorkflowCancellationToken::new();
             drop(started.signal(Run::control, message, detached(&token)).await);
         }
-        Some(child_result(&id, &self.workflow, started.result().await))
+        let error = match started.result().await {
+            Ok(output) => return Some(Ok(output)),
+            Err(error) => error,
+        };
+        // The library keeps the reasons of a failure, and loses those of a cancelled run.
+        let ending = match ending_of(&error) {
+            Some(ending) => Some(ending),
+            None => self.ctx.execute_local_activity(EndingActivity, id.clone(), local()).await.ok().flatten(),
+        };
+        Some(Err(child_failure(&id, &self.workflow, ending, &error)))
     }
 }
 
@@ -350,9 +370,10 @@ pub(crate) fn task_result(
             // Attempts that are lost are repeated until all of them together took too long.
             _ => Timeout::ScheduleToClose,
         };
-        let failure = timed_out(&task.0, progress.attempt, policy, bound);
-        let record =
-            TaskRecord { attempts: progress.attempt, last_failure: progress.last_failure, ..TaskRecord::default() };
+        let attempts = if bound == Timeout::ScheduleToStart { 0 } else { progress.attempt };
+        let failure = timed_out(&task.0, attempts, policy, bound);
+        let last_failure = Some(format!("{}: {}", failure.code, failure.message));
+        let record = TaskRecord { attempts, last_failure, ..TaskRecord::default() };
         return (Err(failure), Some(record));
     }
     let failed = match &error {
@@ -372,37 +393,29 @@ pub(crate) fn task_result(
     }
 }
 
-fn child_result(
+fn child_failure(
     id: &ExecutionId,
     workflow: &str,
-    result: Result<Value, ChildWorkflowExecutionError>,
-) -> Result<Value, Failure> {
-    let error = match result {
-        Ok(output) => return Ok(output),
-        Err(error) => error,
-    };
-    let ending = ending_of(&error);
+    ending: Option<Ending>,
+    error: &ChildWorkflowExecutionError,
+) -> Failure {
     let (status, code, message) = match ending {
         Some(Ending { status, failure: Some(failure) }) => (status.name(), failure.code, failure.message),
         Some(Ending { status, failure: None }) => {
             (status.name(), status.name().to_owned(), "without a reason".to_owned())
         }
-        None if matches!(cause_of(&error), Some(IncomingError::Terminated(_))) => {
+        None if matches!(error.cause(), Some(IncomingError::Terminated(_))) => {
             ("FAILED", "TERMINATED".to_owned(), "ended in Temporal".to_owned())
         }
         None => ("FAILED", "WORKER_FAILED".to_owned(), error.to_string()),
     };
     let details = json!({ "execution": id.0, "status": status });
     let message = format!("run {id} of workflow `{workflow}`: {message}");
-    Err(Failure { details, ..Failure::permanent(code, message) })
-}
-
-fn cause_of(error: &ChildWorkflowExecutionError) -> Option<&IncomingError> {
-    error.cause()
+    Failure { details, ..Failure::permanent(code, message) }
 }
 
 fn ending_of(error: &ChildWorkflowExecutionError) -> Option<Ending> {
-    match cause_of(error)? {
+    match error.cause()? {
         IncomingError::Application(application) => application.details().ok().flatten(),
         IncomingError::Cancelled(cancelled) => cancelled.details().ok().flatten(),
         _ => None,

@@ -18,7 +18,6 @@ use tokio::sync::{broadcast, oneshot, watch};
 use crate::activity::Tools;
 use crate::caller::Caller;
 use crate::connect::ConnectError;
-use crate::limits::HEARTBEAT_EVERY;
 use crate::names::{tool_queue, workflow_queue};
 use crate::options::{Role, TemporalOptions};
 use crate::outside::World;
@@ -76,6 +75,7 @@ impl Workers {
                 slots: Arc::clone(&options.slots),
                 notices: notices.clone(),
                 running: Arc::clone(running),
+                heartbeat_every: options.heartbeat_every,
                 over: workers.over.subscribe(),
             };
             let each = options.plugins.iter().map(|plugin| tool_options(options, plugin, &tools));
@@ -99,7 +99,7 @@ impl Workers {
             .name(name.to_owned())
             .spawn(move || {
                 run(&client, each, &stop, &trouble, ready);
-                drop(end.send(()));
+                _ = end.send(());
             })
             .map_err(|error| failed(error.to_string()))?;
         self.threads.lock().unwrap_or_else(PoisonError::into_inner).push(WorkerThread { name, done, thread });
@@ -173,8 +173,8 @@ fn tool_options(options: &TemporalOptions, plugin: &str, tools: &Tools) -> Resul
     Ok(WorkerOptions::new(queue)
         .max_cached_workflows(0)
         .activity_task_poller_behavior(PollerBehavior::SimpleMaximum(POLLERS))
-        .max_heartbeat_throttle_interval(HEARTBEAT_EVERY)
-        .default_heartbeat_throttle_interval(HEARTBEAT_EVERY)
+        .max_heartbeat_throttle_interval(options.heartbeat_every)
+        .default_heartbeat_throttle_interval(options.heartbeat_every)
         .tuner(tuner)
         .register_activities(tools.clone())
         .build())

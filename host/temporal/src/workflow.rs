@@ -21,7 +21,7 @@ use crate::driver::Driver;
 use crate::limits::{
     HISTORY_EVENTS_DUE, HISTORY_EVENTS_MUST, JOURNAL_PAGE_BYTES_MAX, JOURNAL_PAGE_MAX, TASKS_SHOWN_MAX,
 };
-use crate::message::{Carry, ControlMessage, Ending, JournalQuestion, StartInput};
+use crate::message::{Carry, ControlMessage, Ending, GraceQuestion, JournalQuestion, StartInput};
 use crate::names::{ATTRIBUTE_STATUS, WORKFLOW_TYPE};
 use crate::packed::Packed;
 use crate::pending::{Awaited, Close, Done, Pending, until};
@@ -109,8 +109,8 @@ impl Run {
     /// How long an attempt of a task may still take, in milliseconds: `None` as long as it likes, 0 when nobody wants
     /// its answer. `now_ms` is the asker's clock.
     #[query(name = "grace")]
-    pub(crate) fn grace(&self, _ctx: &WorkflowContextView, question: (TaskKey, u64)) -> Option<u64> {
-        let (task, now_ms) = question;
+    pub(crate) fn grace(&self, _ctx: &WorkflowContextView, question: GraceQuestion) -> Option<u64> {
+        let GraceQuestion { task, now_ms } = question;
         let over = self.driver.as_ref().is_some_and(|driver| driver.state.status.is_terminal());
         match self.wanted.get(&task) {
             Some(until) if !over => until.map(|until| until.saturating_sub(now_ms)),

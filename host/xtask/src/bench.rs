@@ -52,6 +52,16 @@ pub(crate) fn engine(workspace: &Workspace, args: &EngineArgs) -> Result<ExitCod
     hand_over(command)
 }
 
+/// Measures runs on a development server of Temporal.
+pub(crate) fn temporal(workspace: &Workspace, args: &EngineArgs) -> Result<ExitCode> {
+    let toolchain = setup::guest_toolchain(workspace)?;
+    guests::build(workspace, &toolchain, Which::All)?;
+    setup::temporal(workspace)?;
+    let mut command = measuring(workspace, "bench_temporal", &args.common, args.release)?;
+    command.args(["--seconds", &args.seconds.to_string()]);
+    hand_over(command)
+}
+
 /// The program that measures, with what all of them take.
 fn measuring(workspace: &Workspace, program: &str, args: &BenchArgs, release: bool) -> Result<Command> {
     let program = progress::timed("building the benchmark", || build::example(workspace, program, release))?;

@@ -202,6 +202,9 @@ enum Bench {
     /// What a durable run costs: a real host over HTTP, the same engine without HTTP, and the least that its rows cost by
     /// plain SQL on the same disk; growth with a backlog, restart, start, memory.
     Engine(EngineArgs),
+    /// What a durable run costs on a real Temporal server: the generic workflow against one that is written by hand for the
+    /// SDK, with as many steps, and against the embedded engine.
+    Temporal(EngineArgs),
 }
 
 #[derive(Debug, Args)]
@@ -279,6 +282,7 @@ fn run(command: &Command) -> Result<ExitCode> {
         Command::Scale => scale::run(&workspace),
         Command::Simulate(args) => simulate::run(&workspace, args),
         Command::Bench(Bench::Engine(args)) => bench::engine(&workspace, args),
+        Command::Bench(Bench::Temporal(args)) => bench::temporal(&workspace, args),
     }
 }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use compozy_engine::port::{Execution, JournalRecord};
-use compozy_interpreter::{Failure, TaskKey, TaskState};
+use compozy_interpreter::{Failure, Status, TaskKey, TaskState};
 use compozy_plan::plan::Plan;
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
@@ -118,7 +118,10 @@ impl Writer<'_> {
         if task.skipped {
             text += ", skipped";
         }
-        if let Some(record) = self.run.execution.attempts.get(&key.0) {
+        // Nobody waits for what an attempt comes to that is not wanted any more: how many there were is then known to
+        // an engine in one process, and to one of several only while they run.
+        let known = self.run.execution.attempts.get(&key.0).filter(|_| task.status != Status::Canceled);
+        if let Some(record) = known {
             text += &format!(", attempts {}", record.attempts);
             if let Some(ran) = &record.ran {
                 text += &format!(" by {}", ran.plugin);

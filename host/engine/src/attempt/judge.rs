@@ -15,7 +15,12 @@ pub enum Verdict {
     /// The task failed for good.
     Failed(Failure),
     /// Another attempt follows.
-    Retry { failure: Failure, wait_ms: u64 },
+    Retry {
+        /// Why the last one failed.
+        failure: Failure,
+        /// The wait before the next one, in milliseconds.
+        wait_ms: u64,
+    },
 }
 
 /// How long an attempt that begins now may take, and what ends it then. `None`: its time is over already.
@@ -84,7 +89,7 @@ fn cut(mut text: String, bytes_max: usize) -> String {
 }
 
 /// A number that looks like chance and is the same for the same attempt of the same task of the same run.
-pub fn chance(seed: u64, task: &str, attempt: u32) -> u64 {
+fn chance(seed: u64, task: &str, attempt: u32) -> u64 {
     // FNV-1a over the name, then one round of SplitMix64.
     let name = task
         .bytes()
