@@ -139,7 +139,7 @@ impl Supervisor {
             match self.launch() {
                 Ok(()) => self.shared.lock().restarts += 1,
                 Err(error) => {
-                    tracing::warn!(code = error.code(), %error, "the development server does not start again")
+                    tracing::warn!(code = error.code(), %error, "the development server does not start again");
                 }
             }
         }

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use compozy_dev_server::{DevServer, DevServerError, Options, Process};
 
 /// Nothing here takes nearly as long.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 /// Set for the process that [`helper_that_is_killed`] is.
 const HELPER: &str = "DEV_SERVER_TEST_HELPER";
 
@@ -21,7 +21,7 @@ fn program(folder: &Path, script: &str) -> PathBuf {
     // writing cannot be executed.
     let mut write = Command::new("sh");
     write.args(["-c", "printf '#!/bin/sh\\n%s\\n' \"$2\" > \"$1\" && chmod 755 \"$1\"", "sh"]).arg(&path).arg(script);
-    assert!(write.status().unwrap().success());
+    assert!(write.status().expect("there is a shell").success());
     path
 }
 
@@ -32,7 +32,7 @@ fn options(folder: &Path, program: PathBuf) -> Options {
 fn is_running(pid: u32) -> bool {
     // A dead process that nobody has taken note of is a zombie.
     fs::read_to_string(format!("/proc/{pid}/stat"))
-        .is_ok_and(|stat| !stat.rsplit(')').next().unwrap().starts_with(" Z"))
+        .is_ok_and(|stat| !stat.rsplit(')').next().is_some_and(|rest| rest.starts_with(" Z")))
 }
 
 fn until(what: &str, holds: impl Fn() -> bool) {

@@ -8,11 +8,11 @@ use compozy_dev_server::{Backoff, DevServer, HOST, Options, State, serves};
 use temporal_test_server::program;
 
 /// Nothing here takes nearly as long.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 fn options(folder: &std::path::Path) -> Options {
     Options {
-        program: Some(program().unwrap()),
+        program: Some(program().expect("a Temporal CLI")),
         search_attributes: vec![("CompozyStatus".to_owned(), "Keyword".to_owned())],
         backoff: Backoff { first: Duration::from_millis(50), ..Backoff::default() },
         ..Options::new(folder)
@@ -20,7 +20,9 @@ fn options(folder: &std::path::Path) -> Options {
 }
 
 fn signal(name: &str, pid: u32) {
-    assert!(Command::new("kill").args([&format!("-{name}"), &pid.to_string()]).status().unwrap().success());
+    assert!(
+        Command::new("kill").args([&format!("-{name}"), &pid.to_string()]).status().expect("there is `kill`").success()
+    );
 }
 
 fn until(what: &str, holds: impl Fn() -> bool) {
@@ -32,8 +34,14 @@ fn until(what: &str, holds: impl Fn() -> bool) {
 }
 
 fn client(server: &DevServer, arguments: &[&str]) -> bool {
-    let mut command = Command::new(program().unwrap());
-    command.args(arguments).args(["--address", &server.address()]).output().unwrap().status.success()
+    let mut command = Command::new(program().expect("a Temporal CLI"));
+    command
+        .args(arguments)
+        .args(["--address", &server.address()])
+        .output()
+        .expect("the program starts")
+        .status
+        .success()
 }
 
 #[test]
