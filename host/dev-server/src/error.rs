@@ -53,6 +53,12 @@ pub enum DevServerError {
         /// What the system says.
         reason: String,
     },
+    /// There is no thread for its supervisor.
+    #[error("no thread can be had to watch the development server: {reason}")]
+    NoThread {
+        /// What the system says.
+        reason: String,
+    },
     /// The server ended before it served.
     #[error("the development server ended before it served ({how}); the end of its log `{}` says: {said}", .log.display())]
     EndedEarly {
@@ -86,6 +92,7 @@ impl DevServerError {
             Self::FolderUnusable { .. } => "DEV_SERVER_FOLDER",
             Self::FolderInUse { .. } => "DEV_SERVER_FOLDER_IN_USE",
             Self::NoPort { .. } => "DEV_SERVER_PORT",
+            Self::NoThread { .. } => "DEV_SERVER_THREAD",
             Self::EndedEarly { .. } => "DEV_SERVER_ENDED",
             Self::NotReady { .. } => "DEV_SERVER_NOT_READY",
         }
@@ -93,7 +100,7 @@ impl DevServerError {
 
     /// True when the same request can succeed later without anybody changing anything.
     pub fn retryable(&self) -> bool {
-        matches!(self, Self::NoPort { .. } | Self::NotReady { .. })
+        matches!(self, Self::NoPort { .. } | Self::NoThread { .. } | Self::NotReady { .. })
     }
 }
 

@@ -68,6 +68,11 @@ pub fn free_port() -> io::Result<u16> {
     Ok(TcpListener::bind((HOST, 0))?.local_addr()?.port())
 }
 
+/// Whether a server could listen on a port now.
+pub(crate) fn is_free(port: u16) -> bool {
+    TcpListener::bind((HOST, port)).is_ok()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -44,10 +44,8 @@ fn rows<'a>(one: &'a [String], other: &'a [String]) -> Vec<Row<'a>> {
     let mut lengths = vec![vec![0_usize; other.len() + 1]; one.len() + 1];
     for a in (0..one.len()).rev() {
         for b in (0..other.len()).rev() {
-            lengths[a][b] = match one[a] == other[b] {
-                true => lengths[a + 1][b + 1] + 1,
-                false => lengths[a + 1][b].max(lengths[a][b + 1]),
-            };
+            lengths[a][b] =
+                if one[a] == other[b] { lengths[a + 1][b + 1] + 1 } else { lengths[a + 1][b].max(lengths[a][b + 1]) };
         }
     }
     let (mut rows, mut a, mut b) = (Vec::new(), 0, 0);
@@ -116,7 +114,7 @@ mod tests {
     #[test]
     fn long_lines_stand_below_each_other() {
         let long = "x".repeat(COLUMN + 1);
-        let shown = side_by_side(("a", &[long.clone()]), ("b", &[])).unwrap();
+        let shown = side_by_side(("a", std::slice::from_ref(&long)), ("b", &[])).unwrap();
         assert!(shown.ends_with(&format!("< {long}\n")), "{shown}");
     }
 }

@@ -54,9 +54,10 @@ impl Suite {
         while let Some((fixture, wrong)) = played.next().await {
             let name = fixture.name.clone();
             told(&name, wrong.is_empty());
-            match wrong.is_empty() {
-                true => report.passed.push(name),
-                false => report.failed.push((name, format!("{}\n{wrong}", fixture.about))),
+            if wrong.is_empty() {
+                report.passed.push(name);
+            } else {
+                report.failed.push((name, format!("{}\n{wrong}", fixture.about)));
             }
         }
         report.passed.sort();
