@@ -8,8 +8,9 @@ use super::Findings;
 use crate::workspace::{Package, Workspace};
 
 /// What each crate may use of this repository. A crate in `plugins/` or `tests/guests/` may use [`SDK`] alone.
-const ALLOWED: [(&str, &[&str]); 12] = [
+const ALLOWED: [(&str, &[&str]); 13] = [
     ("compozy-plan", &[]),
+    ("compozy-config", &["compozy-plan"]),
     ("compozy-interpreter", &["compozy-plan"]),
     ("compozy-engine", &["compozy-interpreter", "compozy-plan"]),
     ("compozy-runtime", &["redis-test-server"]),
@@ -18,6 +19,7 @@ const ALLOWED: [(&str, &[&str]); 12] = [
     (
         "compozy-host",
         &[
+            "compozy-config",
             "compozy-conformance",
             "compozy-engine",
             "compozy-interpreter",
