@@ -285,9 +285,46 @@ pub(crate) struct PluginTestArgs {
 /// Where the host is that is to do something.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct Remote {
-    /// The address that the host listens on.
-    #[arg(long, value_name = "ADDRESS", default_value = LISTEN)]
-    pub(crate) address: String,
+    /// The address that the host listens on. [default: what `listen` says in the configuration]
+    #[arg(long, value_name = "ADDRESS")]
+    address: Option<String>,
+}
+
+impl Remote {
+    /// The address.
+    pub(crate) fn address(&self) -> &str {
+        self.address.as_deref().unwrap_or(LISTEN)
+    }
+}
+
+impl Executions {
+    /// Asks the host that listens there, unless the command says otherwise.
+    pub(crate) fn ask_at(&mut self, listen: &str) {
+        let remote = match self {
+            Self::Signal { remote, .. }
+            | Self::Pause { remote, .. }
+            | Self::Resume { remote, .. }
+            | Self::Cancel { remote, .. }
+            | Self::Terminate { remote, .. }
+            | Self::Retry { remote, .. }
+            | Self::Reset { remote, .. }
+            | Self::Prune { remote, .. }
+            | Self::Watch { remote, .. } => remote,
+            Self::List { .. }
+            | Self::Verify { .. }
+            | Self::Export { .. }
+            | Self::Show { .. }
+            | Self::Journal { .. } => {
+                return;
+            }
+        };
+        // A host that takes any free port says itself which one it was.
+        let named = listen.rsplit_once(':').filter(|(_, port)| *port != "0");
+        if let (None, Some((host, port))) = (&remote.address, named) {
+            let host = if host == "0.0.0.0" || host == "[::]" { "127.0.0.1" } else { host };
+            remote.address = Some(format!("{host}:{port}"));
+        }
+    }
 }
 
 /// What to look at in a journal, and what to do to an execution.
@@ -532,6 +569,23 @@ mod tests {
             let assigned = [cli.host.assignments(), cli.serve.assignments()].concat();
             assert_eq!(assigned.len(), 1, "{option}");
             assert_eq!((assigned[0].key.as_str(), assigned[0].option), (path, option));
+        }
+    }
+
+    #[test]
+    fn a_host_is_asked_where_it_listens_unless_the_command_says_otherwise() {
+        for (line, listen, expected) in [
+            ("resume e", "127.0.0.1:7", "127.0.0.1:7"),
+            ("resume e", "0.0.0.0:7", "127.0.0.1:7"),
+            ("resume e", "[::]:7", "127.0.0.1:7"),
+            ("resume e", "127.0.0.1:0", LISTEN),
+            ("resume e --address h:1", "127.0.0.1:7", "h:1"),
+        ] {
+            let cli = Cli::try_parse_from(format!("compozy-host executions {line}").split(' ')).expect(line);
+            let Some(Command::Executions(mut what)) = cli.command else { panic!("{line}") };
+            what.ask_at(listen);
+            let Executions::Resume { remote, .. } = what else { panic!("{line}") };
+            assert_eq!(remote.address(), expected, "{line} {listen}");
         }
     }
 

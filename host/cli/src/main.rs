@@ -88,8 +88,9 @@ fn dispatch(cli: Cli) -> Result<Exit, Fatal> {
             host.need(&["data_dir"])?;
             executions::backup(&host, &to)
         }
-        Command::Executions(what) => {
-            host.need(&["data_dir"])?;
+        Command::Executions(mut what) => {
+            host.need(&["data_dir", "listen"])?;
+            what.ask_at(&host.loaded.config.listen);
             executions::look(&host, &what)
         }
     }
