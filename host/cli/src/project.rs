@@ -20,6 +20,8 @@ use crate::stores::{REDIS_PLUGIN, StoreSettings};
 
 /// The project file's name.
 pub(crate) const PROJECT_FILE: &str = "compozy.yaml";
+/// The code of a file that cannot be read.
+pub(crate) const UNREADABLE: &str = "PROJECT_FILE_UNREADABLE";
 /// Workflow files of one project.
 const WORKFLOWS_MAX: usize = 1_000;
 /// The built-in that keeps the stores unless the operator says otherwise; without its database the host would have none.
@@ -191,9 +193,9 @@ pub(crate) fn problem(file: &Path, code: &'static str, message: String) -> Diagn
 pub(crate) fn unreadable(path: &Path, named_at: Option<&Place<'_>>, error: &io::Error) -> Diagnostic {
     let message = format!("`{}` cannot be read: {error}", path.display());
     match named_at {
-        None => problem(path, "PROJECT_FILE_UNREADABLE", message),
+        None => problem(path, UNREADABLE, message),
         Some(Place { file, line, column }) => {
-            Diagnostic { line: *line, column: *column, ..problem(file, "PROJECT_FILE_UNREADABLE", message) }
+            Diagnostic { line: *line, column: *column, ..problem(file, UNREADABLE, message) }
         }
     }
 }

@@ -1,18 +1,16 @@
 //! Where the configuration comes from: the project file, the process's environment and the options.
 
 use std::collections::BTreeMap;
-use std::fs::File;
-use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use compozy_config::limits::SECRET_FILE_BYTES_MAX;
+use compozy_config::process::{environment, read_secret};
 use compozy_config::{Assignment, Loaded, Sources};
 use compozy_plan::SourceFile;
 
 use crate::args::{HostFlags, ServeFlags};
 use crate::exit::{Exit, Fatal};
-use crate::project::{PROJECT_FILE, read_bounded, unreadable};
+use crate::project::{PROJECT_FILE, UNREADABLE, read_bounded, unreadable};
 
 /// What holds for every command. Problems are beside it, to be told with everything else that is wrong.
 #[derive(Debug)]
@@ -63,15 +61,13 @@ impl HostArgs {
     }
 
     fn of(path: Option<&Path>, flags: &[Assignment]) -> Self {
-        // A name or value that is no UTF-8 is none of ours.
-        let environment = std::env::vars_os()
-            .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
-            .collect();
-        Self::put_together(path, flags, &environment)
+        Self::put_together(path, flags, &environment())
     }
 
     fn put_together(path: Option<&Path>, flags: &[Assignment], environment: &BTreeMap<String, String>) -> Self {
-        let project_file = path.map(project_file).filter(|file| file.is_file());
+        // A path that is not there has no project file beside it either.
+        let missing = path.and_then(|path| path.metadata().err().map(|error| unreadable(path, None, &error)));
+        let project_file = path.filter(|_| missing.is_none()).map(project_file).filter(|file| file.is_file());
         let read = project_file.as_deref().map(|path| {
             let text = read_bounded(path).map_err(|error| unreadable(path, None, &error))?;
             Ok(SourceFile { path: path.display().to_string(), text })
@@ -88,7 +84,7 @@ impl HostArgs {
             flags,
             read_secret: &read_secret,
         });
-        loaded.problems.extend(unreadable);
+        loaded.problems.extend(unreadable.into_iter().chain(missing));
         let (plugins, data_dir) = (loaded.config.plugin_dirs.clone(), loaded.config.data_dir.clone());
         Self { project: path.unwrap_or(Path::new(".")).to_owned(), file, loaded, plugins, data_dir }
     }
@@ -101,7 +97,8 @@ impl HostArgs {
 
     /// Refuses to go on when one of these keys was set wrongly; for commands that need no others.
     pub(crate) fn need(&self, keys: &[&str]) -> Result<(), Fatal> {
-        if !keys.iter().any(|key| self.loaded.settings.was_refused(key)) {
+        let unread = self.loaded.problems.iter().any(|problem| problem.code == UNREADABLE);
+        if !unread && !keys.iter().any(|key| self.loaded.settings.was_refused(key)) {
             return Ok(());
         }
         let problems = self.loaded.problems.iter().map(ToString::to_string).collect();
@@ -114,11 +111,4 @@ fn project_file(path: &Path) -> PathBuf {
     let folder = if path.is_dir() { path } else { path.parent().unwrap_or(Path::new("")) };
     // A folder that is the current one goes without saying.
     folder.strip_prefix(".").unwrap_or(folder).join(PROJECT_FILE)
-}
-
-/// One byte more than is allowed: then the configuration refuses it.
-fn read_secret(path: &Path) -> Result<String, String> {
-    let mut text = String::new();
-    let read = File::open(path).and_then(|file| file.take(SECRET_FILE_BYTES_MAX as u64 + 1).read_to_string(&mut text));
-    read.map(|_| text).map_err(|error| error.to_string())
 }

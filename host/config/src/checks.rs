@@ -16,11 +16,19 @@ const SQLITE_PLUGIN: &str = "sqlite";
 /// Tells all that is missing and all that contradicts.
 pub(crate) fn check(config: &Config, settings: &Settings, file: &str) -> Vec<Problem> {
     let mut checks = Checks { config, settings, file, problems: Vec::new() };
+    checks.rate_limit();
+    // What hangs on a word that was refused would be judged by the default in its place.
+    if settings.was_refused("mode") || settings.was_refused("engine.kind") {
+        return checks.problems;
+    }
     checks.temporal();
     checks.redis();
-    checks.blobs();
-    checks.roles();
-    checks.rate_limit();
+    if !settings.was_refused("blobs.kind") {
+        checks.blobs();
+    }
+    if !settings.was_refused("roles") {
+        checks.roles();
+    }
     checks.problems
 }
 
@@ -200,12 +208,9 @@ impl Checks<'_> {
     fn roles(&mut self) {
         if self.config.roles.is_empty() {
             let known = ProcessRole::ALL.map(ProcessRole::name).join("`, `");
-            if !self.settings.was_refused("roles") {
-                self.contradiction(
-                    &["roles"],
-                    format!("`roles` is empty, so that this process would do nothing: name one or more of `{known}`"),
-                );
-            }
+            let message =
+                format!("`roles` is empty, so that this process would do nothing: name one or more of `{known}`");
+            self.contradiction(&["roles"], message);
             return;
         }
         let serves = self.config.has(ProcessRole::ToolWorker);

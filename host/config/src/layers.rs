@@ -103,6 +103,8 @@ pub struct Settings {
     entries: BTreeMap<String, Setting>,
     project: Option<String>,
     refused: BTreeSet<String>,
+    /// The project file could not be read at all, so that nobody knows what it says.
+    unread: bool,
 }
 
 impl Settings {
@@ -132,9 +134,9 @@ impl Settings {
         })
     }
 
-    /// Whether somebody said something that cannot be used.
+    /// Whether somebody said, or may have said, something that cannot be used.
     pub fn was_refused(&self, path: &str) -> bool {
-        self.refused.contains(path)
+        self.unread || self.refused.contains(path)
     }
 
     /// Whether somebody said something.
@@ -241,7 +243,10 @@ impl Layers<'_> {
     fn file(&mut self, file: &SourceFile) {
         let outcome = parse_document(file);
         self.problems.extend(outcome.diagnostics);
-        let Some(Node { data: Data::Map(fields), .. }) = outcome.value else { return };
+        let Some(Node { data: Data::Map(fields), .. }) = outcome.value else {
+            self.settings.unread = true;
+            return;
+        };
         for (key, node) in &fields {
             match (key.name.as_str(), &node.data) {
                 (_, Data::Null) => {}

@@ -7,7 +7,8 @@
 //! - the JSON schema ([`schema()`]) and the reference page ([`reference()`])
 //! - what holds and where it came from ([`Settings::to_text`], [`Settings::to_json`]), secrets masked
 //!
-//! Pure: the file's text, the environment and the command line come in as values, and whoever asks reads the files of secrets.
+//! Pure but for [`process`]: the file's text, the environment and the command line come in as values, and whoever asks reads the files of
+//! secrets.
 //!
 //! # Layout
 //!
@@ -15,6 +16,7 @@
 //! - [`value`]: texts and parts of a document to values; [`layers`]: who said what
 //! - [`config`]: the typed result; `settle` makes it of the values, `checks` judges it as a whole
 //! - `schema`, `reference`, `show`: what is written for people and editors
+//! - [`process`]: the environment of this process, and files of secrets
 
 mod checks;
 pub mod config;
@@ -22,6 +24,7 @@ pub mod key;
 pub mod keys;
 pub mod layers;
 pub mod limits;
+pub mod process;
 mod reference;
 mod schema;
 pub mod secret;

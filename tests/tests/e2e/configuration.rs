@@ -64,10 +64,13 @@ fn show_tells_what_holds_and_where_it_came_from_without_secrets() -> Result<()> 
 
 #[test]
 fn validate_tells_every_problem_of_all_sources_at_once() -> Result<()> {
-    let good = sandbox("retention: 24h\nplugins: { echo: { limits: { memory_bytes: 32MiB } } }\n");
-    // `plugins` is in the fixture already.
-    let twice = run(good?.root(), &["config", "validate", "--project", "project"])?;
-    assert!(twice.code == Some(1) && twice.stdout.contains("`plugins` is already"), "{twice:?}");
+    let twice = sandbox("drain: 1s\ndrain: 2s\n")?;
+    let outcome = run(twice.root(), &["config", "validate", "--project", "project"])?;
+    assert!(outcome.code == Some(1) && outcome.stdout.contains("the key `drain` is already"), "{outcome:?}");
+    assert_eq!(outcome.stdout.matches("error[").count(), 1, "told once: {outcome:?}");
+    let gone = run(twice.root(), &["config", "validate", "--project", "nowhere"])?;
+    assert!(gone.code == Some(1) && gone.stdout.contains("`nowhere` cannot be read"), "{gone:?}");
+
     let good = sandbox("retention: 24h\n")?;
     let outcome = run(good.root(), &["config", "validate", "--project", "project"])?;
     assert_eq!((outcome.code, outcome.stdout.as_str()), (Some(0), ""), "{outcome:?}");
@@ -131,6 +134,8 @@ fn a_host_goes_by_its_project_file() -> Result<()> {
     assert!(list.code == Some(0) && list.stdout.contains(&id), "{list:?}");
     let wrong = run(sandbox.root(), &["executions", "list", "--project", "project", "--set", "data_dir="])?;
     assert!(wrong.code == Some(3) && wrong.stderr.contains("`data_dir` must be a path but is empty"), "{wrong:?}");
+    let unread = run(sandbox.root(), &["executions", "list", "--project", "nowhere"])?;
+    assert!(unread.code == Some(3) && unread.stderr.contains("`nowhere` cannot be read"), "{unread:?}");
     // A secret that only a host needs does not keep anybody from looking.
     let file = sandbox.project().join("compozy.yaml");
     let text = std::fs::read_to_string(&file)?;

@@ -4,8 +4,9 @@ use std::collections::BTreeSet;
 
 use compozy_config::key::Scope;
 use compozy_config::keys::find;
+use compozy_config::limits::{LIST_ITEMS_MAX, NAME_CHARS_MAX, TEXT_BYTES_MAX};
 use compozy_config::value::{Raw, parse};
-use compozy_config::{KEYS, Preset, SECTIONS};
+use compozy_config::{KEYS, Kind, Preset, SECTIONS};
 
 #[test]
 fn names_are_unique_and_every_key_is_described() {
@@ -59,6 +60,42 @@ fn every_default_and_every_example_is_a_value_of_its_kind() {
         let project = compozy_plan::parse_project(&compozy_plan::SourceFile { path: "c".to_owned(), text });
         assert!(project.diagnostics.is_empty(), "{}: {:?}", key.path, project.diagnostics);
     }
+}
+
+/// Every bound that the reference names is enforced, on both sides.
+#[test]
+fn every_bound_of_every_key_fires() {
+    let fine = |kind: Kind, text: &str| parse(kind, Raw::Text(text)).is_ok();
+    let mut bounded = 0;
+    for key in KEYS.iter().filter(|key| key.scope == Scope::Everywhere) {
+        let (good, bad): (Vec<String>, Vec<String>) = match key.kind {
+            Kind::Time { min, max } => {
+                let ms = |ms: u64| format!("{ms}ms");
+                let below = min.checked_sub(1).map(ms);
+                (vec![ms(min), ms(max)], below.into_iter().chain([ms(max + 1)]).collect())
+            }
+            Kind::Count { min, max, .. } => {
+                (vec![min.to_string(), max.to_string()], vec![(min - 1).to_string(), (max + 1).to_string()])
+            }
+            Kind::Name => (vec!["x".repeat(NAME_CHARS_MAX)], vec!["x".repeat(NAME_CHARS_MAX + 1), "a b".to_owned()]),
+            Kind::Text | Kind::Path | Kind::Secret => {
+                (vec!["x".repeat(TEXT_BYTES_MAX)], vec!["x".repeat(TEXT_BYTES_MAX + 1), String::new()])
+            }
+            Kind::Names => {
+                let many = |count: usize| (0..count).map(|n| format!("p{n}")).collect::<Vec<_>>().join(",");
+                (vec![many(LIST_ITEMS_MAX)], vec![many(LIST_ITEMS_MAX + 1), "a,a".to_owned()])
+            }
+            _ => continue,
+        };
+        bounded += 1;
+        for text in good {
+            assert!(fine(key.kind, &text), "{} takes {:.80}", key.path, text);
+        }
+        for text in bad {
+            assert!(!fine(key.kind, &text), "{} refuses {:.80}", key.path, text);
+        }
+    }
+    assert!(bounded > 30, "{bounded}");
 }
 
 #[test]

@@ -202,6 +202,24 @@ fn every_problem_is_told_at_once() {
     assert_eq!(loaded.problems.len(), 7, "{said}");
 }
 
+/// Nothing is said of what hangs on a word that cannot be read, or on a file that cannot.
+#[test]
+fn a_mistake_is_told_once_and_not_what_follows_from_it() {
+    for text in [
+        "mode: distribted\nengine: { temporal: { address: \"http://t:1\" } }\n",
+        "engine: { kind: temporl, temporal: { address: \"http://t:1\" } }\nroles: [api]\n",
+        "blobs: { kind: s4, s3: { bucket: b } }\n",
+        "roles: [apy]\nworker: { plugins: [a] }\n",
+        "mode: distributed\nmode: distributed\n",
+        "mode: [\n",
+    ] {
+        let loaded = file(text).read();
+        assert_eq!(loaded.problems.len(), 1, "{text}: {}", told(&loaded));
+    }
+    let unread = file("mode: [\n").read().settings;
+    assert!(unread.was_refused("data_dir"), "nobody knows what the file says");
+}
+
 /// Wherever a secret is written wrongly, it is not repeated.
 #[test]
 fn no_message_shows_a_secret() {
