@@ -1,19 +1,17 @@
 //! The command line.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
+use compozy_config::{Assignment, Given, Secret};
 use compozy_runtime::Role;
 
+pub(crate) use crate::settings::{HostArgs, ServeArgs};
 use crate::stores::StoreChoice;
 
-/// Where a host listens when it is not told otherwise: only this machine can reach it.
+/// Where a host is asked when nobody says where it listens.
 pub(crate) const LISTEN: &str = "127.0.0.1:5001";
-/// Where a host keeps its data when it is not told otherwise.
-pub(crate) const DATA_DIR: &str = ".compozy";
-/// Running tasks have this long to end after the first signal.
-const DRAIN: &str = "10s";
 
 /// Runs durable YAML workflows whose tasks and stores are sandboxed WebAssembly components.
 ///
@@ -22,62 +20,140 @@ const DRAIN: &str = "10s";
 #[command(name = "compozy-host", version, after_help = crate::exit::help(), max_term_width = 120)]
 pub(crate) struct Cli {
     #[command(flatten)]
-    pub(crate) host: HostArgs,
+    pub(crate) host: HostFlags,
     #[command(flatten)]
-    pub(crate) serve: ServeArgs,
+    pub(crate) serve: ServeFlags,
     #[command(subcommand)]
     pub(crate) command: Option<Command>,
 }
 
-/// Options of every command that needs plugins or data.
+/// Options of every command that needs the configuration. What is not given comes from the environment, `compozy.yaml` or a default.
 #[derive(Debug, Clone, Args)]
-pub(crate) struct HostArgs {
-    /// A folder with one folder per plugin (`plugin.toml` and a `.wasm`); may be repeated.
-    /// A plugin takes the place of the built-in of its name.
+pub(crate) struct HostFlags {
+    /// The folder with `compozy.yaml` or workflow files, for commands that are not told a path. [default: the current folder]
     #[arg(long, value_name = "DIR", global = true)]
-    pub(crate) plugins: Vec<PathBuf>,
+    pub(crate) project: Option<PathBuf>,
+    /// A folder with one folder per plugin (`plugin.toml` and a `.wasm`); may be repeated.
+    /// A plugin takes the place of the built-in of its name. [env: COMPOZY_PLUGIN_DIRS]
+    #[arg(long, value_name = "DIR", global = true)]
+    plugins: Vec<String>,
     /// Which plugin keeps a store, for example `cache=redis`; may be repeated. Stores are cache, locks, events, config-store and memory-store.
-    /// [default: sqlite for each]
+    /// [default: sqlite for each, redis when distributed] [env: COMPOZY_STORES_CACHE and so on]
     #[arg(long, value_name = "ROLE=PLUGIN", global = true)]
-    pub(crate) store: Vec<StoreChoice>,
+    store: Vec<StoreChoice>,
     /// The Redis server, for plugins that use one: `redis://[USER:PASSWORD@]HOST:PORT[/DB]`, `rediss://...` with TLS, or `redis+unix:///PATH`.
-    #[arg(long, value_name = "URL", global = true, env = "COMPOZY_REDIS_URL", hide_env_values = true)]
-    pub(crate) redis_url: Option<String>,
-    /// Where the journal, the plugins' databases and compiled code are kept.
-    #[arg(long, value_name = "DIR", global = true, default_value = DATA_DIR)]
-    pub(crate) data_dir: PathBuf,
-    /// What to log on standard error, for example `debug` or `info,compozy_engine=debug`.
-    #[arg(long, value_name = "FILTER", global = true, env = "COMPOZY_LOG")]
-    pub(crate) log: Option<String>,
+    /// [env: COMPOZY_REDIS_URL]
+    #[arg(long, value_name = "URL", global = true, value_parser = secret)]
+    redis_url: Option<Secret>,
+    /// Where the journal, the plugins' databases and compiled code are kept. [default: .compozy] [env: COMPOZY_DATA_DIR]
+    #[arg(long, value_name = "DIR", global = true)]
+    data_dir: Option<String>,
+    /// What to log on standard error, for example `debug` or `info,compozy_engine=debug`. [env: COMPOZY_LOG]
+    #[arg(long, value_name = "FILTER", global = true)]
+    log: Option<String>,
+    /// Sets any key of the configuration, for example `drain=1m`; may be repeated. `config reference` lists the keys.
+    #[arg(long, value_name = "KEY=VALUE", global = true)]
+    set: Vec<SetOption>,
+}
+
+/// `KEY=VALUE`. The value may be a secret.
+#[derive(Debug, Clone)]
+pub(crate) struct SetOption {
+    key: String,
+    value: Secret,
+}
+
+impl std::str::FromStr for SetOption {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text.split_once('=') {
+            Some((key, value)) if !key.is_empty() => Ok(Self { key: key.trim().to_owned(), value: Secret::new(value) }),
+            // The text is not repeated: it may be a secret whose key was forgotten.
+            _ => Err("there is no `=` behind a key; write for example `drain=1m`".to_owned()),
+        }
+    }
+}
+
+#[expect(clippy::unnecessary_wraps, reason = "the argument parser wants a result")]
+fn secret(text: &str) -> Result<Secret, String> {
+    Ok(Secret::new(text))
 }
 
 /// Options of `serve`.
-#[derive(Debug, Clone, Args)]
-pub(crate) struct ServeArgs {
+#[derive(Debug, Clone, Default, Args)]
+pub(crate) struct ServeFlags {
     /// Address and port; port 0 takes a free one. The line `listening http://...` on standard output names it.
-    /// [default: 127.0.0.1:5001]
+    /// [default: 127.0.0.1:5001] [env: COMPOZY_LISTEN]
     #[arg(long, value_name = "ADDRESS")]
     listen: Option<String>,
-    /// The folder with `compozy.yaml` or workflow files. [default: the current folder]
-    #[arg(long, value_name = "DIR")]
-    project: Option<PathBuf>,
-    /// After SIGTERM or Ctrl-C, running tasks have this long to end; a second signal ends at once.
-    #[arg(long, value_name = "TIME", value_parser = duration, default_value = DRAIN)]
-    pub(crate) drain: Duration,
+    /// What this process does, when several share the work: api, workflow-worker or tool-worker; may be repeated. [default: all]
+    /// [env: COMPOZY_ROLES]
+    #[arg(long, value_name = "ROLE")]
+    role: Vec<String>,
+    /// After SIGTERM or Ctrl-C, running tasks have this long to end; a second signal ends at once. [default: 10s] [env: COMPOZY_DRAIN]
+    #[arg(long, value_name = "TIME", value_parser = duration)]
+    drain: Option<Duration>,
 }
 
-impl ServeArgs {
-    /// The address to listen on.
-    pub(crate) fn listen(&self) -> &str {
-        self.listen.as_deref().unwrap_or(LISTEN)
-    }
-    /// The project's folder.
-    pub(crate) fn project(&self) -> PathBuf {
-        self.project.clone().unwrap_or_else(|| PathBuf::from("."))
-    }
+impl ServeFlags {
     /// The first option that was given, for commands that have no use for it.
     pub(crate) fn given(&self) -> Option<&'static str> {
-        self.listen.as_ref().map(|_| "--listen").or_else(|| self.project.as_ref().map(|_| "--project"))
+        let listen = self.listen.as_ref().map(|_| "--listen");
+        listen.or((!self.role.is_empty()).then_some("--role")).or(self.drain.map(|_| "--drain"))
+    }
+
+    /// What they say, as keys of the configuration.
+    pub(crate) fn assignments(&self) -> Vec<Assignment> {
+        let drain = self.drain.map(|drain| format!("{}ms", drain.as_millis()));
+        let all = [
+            self.listen.clone().map(|listen| assign("listen", Given::Text(listen), "--listen")),
+            (!self.role.is_empty()).then(|| assign("roles", Given::List(self.role.clone()), "--role")),
+            drain.map(|drain| assign("drain", Given::Text(drain), "--drain")),
+        ];
+        all.into_iter().flatten().collect()
+    }
+}
+
+impl HostFlags {
+    /// What they say, as keys of the configuration.
+    pub(crate) fn assignments(&self) -> Vec<Assignment> {
+        let Self { plugins, store, redis_url, data_dir, log, set, project: _ } = self;
+        let text = |key: &str, value: &Option<String>, option| {
+            value.clone().map(|value| assign(key, Given::Text(value), option))
+        };
+        let mut all: Vec<Assignment> = [
+            (!plugins.is_empty()).then(|| assign("plugin_dirs", Given::List(plugins.clone()), "--plugins")),
+            redis_url.as_ref().map(|url| assign("redis.url", Given::Text(url.expose().to_owned()), "--redis-url")),
+            text("data_dir", data_dir, "--data-dir"),
+            text("log", log, "--log"),
+        ]
+        .into_iter()
+        .flatten()
+        .collect();
+        let stores = store.iter().map(|choice| {
+            assign(&format!("stores.{}", choice.role.name()), Given::Text(choice.plugin.clone()), "--store")
+        });
+        all.extend(stores);
+        all.extend(
+            set.iter().map(|SetOption { key, value }| assign(key, Given::Text(value.expose().to_owned()), "--set")),
+        );
+        all
+    }
+}
+
+fn assign(key: &str, value: Given, option: &'static str) -> Assignment {
+    Assignment { key: key.to_owned(), value, option }
+}
+
+impl Command {
+    /// The path of the project, for commands that are told one.
+    pub(crate) fn path(&self) -> Option<&Path> {
+        match self {
+            Self::Run(run) => Some(&run.path),
+            Self::Validate(validate) => Some(&validate.path),
+            _ => None,
+        }
     }
 }
 
@@ -85,11 +161,22 @@ impl ServeArgs {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Serves HTTP until it is stopped (also what happens without a command).
-    Serve(ServeArgs),
+    Serve(ServeFlags),
     /// Runs one workflow in the foreground and prints its output.
     Run(RunArgs),
     /// Checks a project or a workflow file and prints every problem.
     Validate(ValidateArgs),
+    /// Shows, checks and describes the configuration.
+    #[command(subcommand)]
+    Config(ConfigCommand),
+    /// Checks everything that a host needs, and tells what to do about what is wrong.
+    ///
+    /// One line for each check: ok, warning or problem. The exit code is 1 when there is a problem.
+    Doctor {
+        /// Print one JSON document instead of text.
+        #[arg(long)]
+        json: bool,
+    },
     /// Works with plugins.
     #[command(subcommand)]
     Plugin(PluginCommand),
@@ -135,6 +222,27 @@ pub(crate) struct ValidateArgs {
     pub(crate) json: bool,
 }
 
+/// What to do with the configuration.
+#[derive(Debug, Clone, Copy, Subcommand)]
+pub(crate) enum ConfigCommand {
+    /// Prints every key with its value and where that came from. Secrets are masked.
+    Show {
+        /// Print one JSON document instead of text.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Prints everything that is wrong with the configuration and the project file.
+    Validate {
+        /// Print one JSON document instead of text.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Prints the JSON schema of `compozy.yaml`, for editors.
+    Schema,
+    /// Prints the reference of all keys, in Markdown.
+    Reference,
+}
+
 /// What to do with plugins.
 #[derive(Debug, Subcommand)]
 pub(crate) enum PluginCommand {
@@ -177,9 +285,46 @@ pub(crate) struct PluginTestArgs {
 /// Where the host is that is to do something.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct Remote {
-    /// The address that the host listens on.
-    #[arg(long, value_name = "ADDRESS", default_value = LISTEN)]
-    pub(crate) address: String,
+    /// The address that the host listens on. [default: what `listen` says in the configuration]
+    #[arg(long, value_name = "ADDRESS")]
+    address: Option<String>,
+}
+
+impl Remote {
+    /// The address.
+    pub(crate) fn address(&self) -> &str {
+        self.address.as_deref().unwrap_or(LISTEN)
+    }
+}
+
+impl Executions {
+    /// Asks the host that listens there, unless the command says otherwise.
+    pub(crate) fn ask_at(&mut self, listen: &str) {
+        let remote = match self {
+            Self::Signal { remote, .. }
+            | Self::Pause { remote, .. }
+            | Self::Resume { remote, .. }
+            | Self::Cancel { remote, .. }
+            | Self::Terminate { remote, .. }
+            | Self::Retry { remote, .. }
+            | Self::Reset { remote, .. }
+            | Self::Prune { remote, .. }
+            | Self::Watch { remote, .. } => remote,
+            Self::List { .. }
+            | Self::Verify { .. }
+            | Self::Export { .. }
+            | Self::Show { .. }
+            | Self::Journal { .. } => {
+                return;
+            }
+        };
+        // A host that takes any free port says itself which one it was.
+        let named = listen.rsplit_once(':').filter(|(_, port)| *port != "0");
+        if let (None, Some((host, port))) = (&remote.address, named) {
+            let host = if host == "0.0.0.0" || host == "[::]" { "127.0.0.1" } else { host };
+            remote.address = Some(format!("{host}:{port}"));
+        }
+    }
 }
 
 /// What to look at in a journal, and what to do to an execution.
@@ -397,8 +542,10 @@ mod tests {
     fn shared_options_stand_before_or_after_the_command() {
         for line in ["compozy-host --plugins p --data-dir d run x", "compozy-host run x --plugins p --data-dir d"] {
             let cli = Cli::try_parse_from(line.split(' ')).expect(line);
-            assert_eq!(cli.host.plugins, [PathBuf::from("p")], "{line}");
-            assert_eq!(cli.host.data_dir, PathBuf::from("d"), "{line}");
+            let assigned = cli.host.assignments();
+            let keys: Vec<&str> = assigned.iter().map(|assignment| assignment.key.as_str()).collect();
+            assert_eq!(keys, ["plugin_dirs", "data_dir"], "{line}");
+            assert_eq!(assigned[0].value, Given::List(vec!["p".to_owned()]), "{line}");
         }
     }
 
@@ -406,8 +553,49 @@ mod tests {
     fn without_a_command_it_takes_the_options_of_serve() {
         let cli = Cli::try_parse_from(["compozy-host", "--plugins", "./plugins"]).expect("parses");
         assert!(cli.command.is_none());
-        assert_eq!(cli.serve.listen(), LISTEN);
-        assert_eq!(cli.host.data_dir, PathBuf::from(DATA_DIR));
-        assert_eq!(cli.serve.drain, Duration::from_secs(10));
+        assert!(cli.serve.assignments().is_empty() && cli.serve.given().is_none());
+    }
+
+    #[test]
+    fn every_option_of_the_declaration_exists_and_sets_its_key() {
+        let declared = compozy_config::KEYS.iter().filter_map(|key| Some((key.path, key.flag?.split(' ').next()?)));
+        for (path, option) in declared {
+            let value = match option {
+                "--store" => format!("{}=x", path.rsplit('.').next().expect("a name")),
+                "--drain" => "5s".to_owned(),
+                _ => "x".to_owned(),
+            };
+            let cli = Cli::try_parse_from(["compozy-host", option, &value]).expect(option);
+            let assigned = [cli.host.assignments(), cli.serve.assignments()].concat();
+            assert_eq!(assigned.len(), 1, "{option}");
+            assert_eq!((assigned[0].key.as_str(), assigned[0].option), (path, option));
+        }
+    }
+
+    #[test]
+    fn a_host_is_asked_where_it_listens_unless_the_command_says_otherwise() {
+        for (line, listen, expected) in [
+            ("resume e", "127.0.0.1:7", "127.0.0.1:7"),
+            ("resume e", "0.0.0.0:7", "127.0.0.1:7"),
+            ("resume e", "[::]:7", "127.0.0.1:7"),
+            ("resume e", "127.0.0.1:0", LISTEN),
+            ("resume e --address h:1", "127.0.0.1:7", "h:1"),
+        ] {
+            let cli = Cli::try_parse_from(format!("compozy-host executions {line}").split(' ')).expect(line);
+            let Some(Command::Executions(mut what)) = cli.command else { panic!("{line}") };
+            what.ask_at(listen);
+            let Executions::Resume { remote, .. } = what else { panic!("{line}") };
+            assert_eq!(remote.address(), expected, "{line} {listen}");
+        }
+    }
+
+    #[test]
+    fn secrets_of_the_command_line_are_not_shown() {
+        let line = ["compozy-host", "--redis-url", "hunter2", "--set", "engine.temporal.api_key=hunter3"];
+        let cli = Cli::try_parse_from(line).expect("parses");
+        let shown = format!("{cli:?}{:?}", cli.host.assignments());
+        assert!(!shown.contains("hunter"), "{shown}");
+        let error = Cli::try_parse_from(["compozy-host", "--set", "drain"]).expect_err("refused").to_string();
+        assert!(error.contains("drain=1m"), "{error}");
     }
 }

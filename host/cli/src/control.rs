@@ -25,7 +25,7 @@ pub(crate) fn request(what: &Executions) -> Result<Option<Request>, Fatal> {
     if let Executions::Prune { older_than, remote } = what {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let before = u64::try_from(now.saturating_sub(*older_than).as_millis()).unwrap_or(u64::MAX);
-        let (address, path) = (remote.address.clone(), format!("{API}/executions/prune"));
+        let (address, path) = (remote.address().to_owned(), format!("{API}/executions/prune"));
         return Ok(Some(Request { address, path, body: json!({ "ended_before_ms": before }) }));
     }
     let (id, operation, body, remote) = match what {
@@ -52,7 +52,7 @@ pub(crate) fn request(what: &Executions) -> Result<Option<Request>, Fatal> {
         Executions::Reset { id, task, remote } => (id, "reset", json!({ "task": task }), remote),
     };
     let path = format!("{API}/executions/{}/{operation}", path_part(id));
-    Ok(Some(Request { address: remote.address.clone(), path, body }))
+    Ok(Some(Request { address: remote.address().to_owned(), path, body }))
 }
 
 /// Asks, and prints what was done.

@@ -31,7 +31,7 @@ const EXPORT_BYTES_MAX: u64 = 512 * 1024 * 1024;
 pub(crate) fn look(host: &HostArgs, what: &Executions) -> Result<Exit, Fatal> {
     threads::run(|_guests| async move {
         match what {
-            Executions::Watch { id, remote } => watch(&remote.address, id).await,
+            Executions::Watch { id, remote } => watch(remote.address(), id).await,
             Executions::Verify { file: Some(file), .. } => verify_file(file),
             _ => match control::request(what)? {
                 Some(request) => control::send(request).await,

@@ -7,7 +7,7 @@ use std::process::ExitCode;
 pub(crate) enum Exit {
     /// What was asked for was done.
     Ok = 0,
-    /// The workflow failed, or what was validated has errors.
+    /// The workflow failed, or what was checked is not in order.
     Failed = 1,
     /// The command line is wrong.
     Usage = 2,
@@ -26,7 +26,7 @@ pub(crate) enum Exit {
 /// Every code and its meaning.
 pub(crate) const TABLE: [(Exit, &str); 8] = [
     (Exit::Ok, "done; the workflow succeeded; nothing wrong was found"),
-    (Exit::Failed, "the workflow failed, or the validated files have errors"),
+    (Exit::Failed, "the workflow failed, or what was checked is not in order"),
     (Exit::Usage, "the command line is wrong"),
     (Exit::Setup, "the project, a plugin or the value of an option cannot be used"),
     (Exit::DataFolderInUse, "another host works on the data folder"),

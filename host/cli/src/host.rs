@@ -109,7 +109,7 @@ impl Host {
         }
         match runtime {
             Ok(runtime) if problems.is_empty() => {
-                Ok(Prepared { data_dir, runtime, workflows, retention: project.retention() })
+                Ok(Prepared { data_dir, runtime, workflows, retention: Project::retention(args) })
             }
             Ok(runtime) => {
                 runtime.stop();

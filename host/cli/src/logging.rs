@@ -11,11 +11,14 @@ pub(crate) const SERVE_LOG: &str = "info";
 /// What the other commands log: their own output is what a person looks at.
 pub(crate) const COMMAND_LOG: &str = "warn";
 
-/// Begins to log. `filter` is the value of `--log`.
+/// Begins to log. `filter` is the value of `log`.
 pub(crate) fn start(filter: Option<&str>, default: &str) -> Result<(), Fatal> {
     let text = filter.unwrap_or(default);
     let filter = EnvFilter::try_new(text).map_err(|error| {
-        Fatal::new(Exit::Usage, format!("`--log {text}` is not a filter like `info,compozy_engine=debug`: {error}"))
+        Fatal::new(
+            Exit::Usage,
+            format!("`{text}` (`log`, COMPOZY_LOG or --log) is not a filter like `info,compozy_engine=debug`: {error}"),
+        )
     })?;
     let subscriber = tracing_subscriber::fmt()
         .with_env_filter(filter)

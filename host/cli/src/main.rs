@@ -1,13 +1,16 @@
 //! `compozy-host`: the binary. Options, the wiring of engine and runtime, and the order of start and stop.
 //!
 //! - `args`, `exit`, `output`, `logging`, `signals`: what the process is to its caller
-//! - `builtins`, `project`, `stores`, `executor`, `host`: what is put together
-//! - `serve`, `run`, `validate`, `plugin_test`, `executions`, `control`, `watch`: one file per command; `tree` draws for the last
+//! - `settings`, `builtins`, `project`, `stores`, `executor`, `host`: what is put together
+//! - `serve`, `run`, `validate`, `config`, `doctor`, `plugin_test`, `executions`, `control`, `watch`: one file or folder per command; `tree` draws
+//!   for the last
 //! - `upkeep`: what a host does beside its work
 
 mod args;
 mod builtins;
+mod config;
 mod control;
+mod doctor;
 mod executions;
 mod executor;
 mod exit;
@@ -21,6 +24,7 @@ mod project;
 mod render;
 mod run;
 mod serve;
+mod settings;
 mod signals;
 mod stores;
 mod threads;
@@ -29,11 +33,12 @@ mod upkeep;
 mod validate;
 mod watch;
 
+use std::path::Path;
 use std::process::ExitCode;
 
 use clap::Parser;
 
-use crate::args::{Cli, Command, PluginCommand};
+use crate::args::{Cli, Command, HostArgs, PluginCommand};
 use crate::exit::{Exit, Fatal};
 
 fn main() -> ExitCode {
@@ -47,21 +52,46 @@ fn main() -> ExitCode {
 }
 
 fn dispatch(cli: Cli) -> Result<Exit, Fatal> {
-    let Cli { host, serve, command } = cli;
+    let Cli { host: flags, serve, command } = cli;
+    let usage = |problem: String| Err(Fatal::new(Exit::Usage, problem));
     if let (Some(option), Some(_)) = (serve.given(), &command) {
-        let problem = format!("`{option}` belongs to `serve`; write it after that command, or leave the command out");
-        return Err(Fatal::new(Exit::Usage, problem));
+        return usage(format!("`{option}` belongs to `serve`; write it after that command, or leave the command out"));
     }
-    let default_log =
-        if matches!(command, None | Some(Command::Serve(_))) { logging::SERVE_LOG } else { logging::COMMAND_LOG };
-    logging::start(host.log.as_deref(), default_log)?;
+    let (command, serve) = match command {
+        Some(Command::Serve(serve)) => (None, serve),
+        other => (other, serve),
+    };
+    let path = command.as_ref().and_then(Command::path);
+    if let (Some(path), Some(_)) = (path, &flags.project) {
+        return usage(format!("the project is `{}` already; leave --project out", path.display()));
+    }
+    // Judging a plugin has nothing to do with any project, and least of all with its Redis server.
+    let path = match (&command, path) {
+        (Some(Command::Plugin(_)), _) => None,
+        (_, path) => Some(path.or(flags.project.as_deref()).unwrap_or(Path::new("."))),
+    };
+    let host = HostArgs::read(path, &flags, &serve);
+    let default_log = if command.is_none() { logging::SERVE_LOG } else { logging::COMMAND_LOG };
+    logging::start(host.loaded.config.log.as_deref(), default_log)?;
+    let Some(command) = command else { return serve::serve(&host, &host.serve()) };
     match command {
-        None => serve::serve(&host, &serve),
-        Some(Command::Serve(serve)) => serve::serve(&host, &serve),
-        Some(Command::Run(run)) => run::run(&host, &run),
-        Some(Command::Validate(validate)) => validate::validate(&host, &validate),
-        Some(Command::Plugin(PluginCommand::Test(test))) => plugin_test::test(&host, &test),
-        Some(Command::Backup { to }) => executions::backup(&host, &to),
-        Some(Command::Executions(what)) => executions::look(&host, &what),
+        Command::Serve(_) => serve::serve(&host, &host.serve()),
+        Command::Run(run) => run::run(&host, &run),
+        Command::Validate(validate) => validate::validate(&host, &validate),
+        Command::Config(command) => config::config(&host, command),
+        Command::Doctor { json } => doctor::doctor(&host, json),
+        Command::Plugin(PluginCommand::Test(test)) => {
+            host.need(&["redis.url"])?;
+            plugin_test::test(&host, &test)
+        }
+        Command::Backup { to } => {
+            host.need(&["data_dir"])?;
+            executions::backup(&host, &to)
+        }
+        Command::Executions(mut what) => {
+            host.need(&["data_dir", "listen"])?;
+            what.ask_at(&host.loaded.config.listen);
+            executions::look(&host, &what)
+        }
     }
 }

@@ -29,7 +29,7 @@ const NAMELESS: &str = "plugin-under-test";
 pub(crate) fn test(host: &HostArgs, args: &PluginTestArgs) -> Result<Exit, Fatal> {
     let usage = |problem: String| Fatal::new(Exit::Usage, problem);
     let (manifest, component) = candidate(&args.plugin)?;
-    let redis = host.redis_url.as_deref().map(RedisSettings::parse).transpose();
+    let redis = host.loaded.config.redis_url.as_ref().map(|url| RedisSettings::parse(url.expose())).transpose();
     let redis = redis.map_err(|error| usage(error.to_string()))?;
     let scratch = tempfile::tempdir().map_err(|error| {
         Fatal::new(Exit::StorageUnavailable, format!("no temporary folder can be made: {error}; set TMPDIR"))

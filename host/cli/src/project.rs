@@ -5,8 +5,8 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
 
+use compozy_config::config::RetentionConfig;
 use compozy_engine::local::Retention;
 use compozy_plan::limits::DOCUMENT_BYTES_MAX;
 use compozy_plan::plan::Plan;
@@ -19,7 +19,9 @@ use crate::args::HostArgs;
 use crate::stores::{REDIS_PLUGIN, StoreSettings};
 
 /// The project file's name.
-const PROJECT_FILE: &str = "compozy.yaml";
+pub(crate) const PROJECT_FILE: &str = "compozy.yaml";
+/// The code of a file that cannot be read.
+pub(crate) const UNREADABLE: &str = "PROJECT_FILE_UNREADABLE";
 /// Workflow files of one project.
 const WORKFLOWS_MAX: usize = 1_000;
 /// The built-in that keeps the stores unless the operator says otherwise; without its database the host would have none.
@@ -139,22 +141,20 @@ impl Project {
         (policies, problems)
     }
 
-    /// Who keeps the stores, and where the Redis server is.
+    /// Who keeps the stores, and where the Redis server is; with all that is wrong with the configuration.
     pub(crate) fn stores(&self, args: &HostArgs) -> (StoreSettings, Vec<Diagnostic>) {
-        let compozy_plan::Project { stores, redis_url, .. } = &self.settings;
-        StoreSettings::resolve(args, stores, redis_url.as_ref(), &self.root.join(PROJECT_FILE))
+        let (settings, wrong) = StoreSettings::of(&args.loaded);
+        let mut problems = args.loaded.problems.clone();
+        // A document that cannot be read is told once.
+        problems.retain(|problem| !self.problems.contains(problem));
+        problems.extend(wrong);
+        (settings, problems)
     }
 
     /// How long executions are kept after their end.
-    pub(crate) fn retention(&self) -> Retention {
-        let compozy_plan::Retention { success_ms, failed_ms, timed_out_ms, canceled_ms } = self.settings.retention;
-        let time = |ms: Option<u64>| ms.map(Duration::from_millis);
-        Retention {
-            success: time(success_ms),
-            failed: time(failed_ms),
-            timed_out: time(timed_out_ms),
-            canceled: time(canceled_ms),
-        }
+    pub(crate) fn retention(args: &HostArgs) -> Retention {
+        let RetentionConfig { success, failed, timed_out, canceled } = args.loaded.config.retention;
+        Retention { success, failed, timed_out, canceled }
     }
 
     /// The plans of all workflows, and every problem of the project's files. Without a catalog (no plugins could be loaded)
@@ -178,7 +178,7 @@ impl Project {
 }
 
 /// Where a file is named.
-struct Place<'a> {
+pub(crate) struct Place<'a> {
     file: &'a Path,
     line: u64,
     column: u64,
@@ -190,18 +190,18 @@ pub(crate) fn problem(file: &Path, code: &'static str, message: String) -> Diagn
     Diagnostic { severity: Severity::Error, code, message, file, line: 0, column: 0, value: None, help: None }
 }
 
-fn unreadable(path: &Path, named_at: Option<&Place<'_>>, error: &io::Error) -> Diagnostic {
+pub(crate) fn unreadable(path: &Path, named_at: Option<&Place<'_>>, error: &io::Error) -> Diagnostic {
     let message = format!("`{}` cannot be read: {error}", path.display());
     match named_at {
-        None => problem(path, "PROJECT_FILE_UNREADABLE", message),
+        None => problem(path, UNREADABLE, message),
         Some(Place { file, line, column }) => {
-            Diagnostic { line: *line, column: *column, ..problem(file, "PROJECT_FILE_UNREADABLE", message) }
+            Diagnostic { line: *line, column: *column, ..problem(file, UNREADABLE, message) }
         }
     }
 }
 
 /// At most one byte more than a document may have: then the front end refuses it, with its limit.
-fn read_bounded(path: &Path) -> io::Result<String> {
+pub(crate) fn read_bounded(path: &Path) -> io::Result<String> {
     let mut bytes = Vec::new();
     File::open(path)?.take(DOCUMENT_BYTES_MAX as u64 + 1).read_to_end(&mut bytes)?;
     if bytes.len() > DOCUMENT_BYTES_MAX {
@@ -263,6 +263,8 @@ fn policy(settings: &PluginSettings, root: &Path) -> (PluginPolicy, Vec<String>)
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     const WORKFLOW: &str = "id: ID\nversion: 0.1.0\ntasks:\n  - id: a\n    type: aggregate\n    outputs: { x: 1 }\n";
@@ -339,8 +341,9 @@ mod tests {
         let hours = |hours| Some(Duration::from_hours(hours));
         let expected =
             Retention { success: hours(24), timed_out: Some(Duration::from_secs(90)), ..Retention::default() };
-        assert_eq!(Project::read(project.path()).retention(), expected);
-        assert_eq!(Project::read(folder(&[]).path()).retention(), Retention::default(), "nothing goes by itself");
+        assert_eq!(Project::retention(&HostArgs::of_path(project.path())), expected);
+        let nothing = HostArgs::of_path(folder(&[]).path());
+        assert_eq!(Project::retention(&nothing), Retention::default(), "nothing goes by itself");
     }
 
     #[test]

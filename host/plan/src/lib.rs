@@ -23,13 +23,14 @@ mod workflow;
 mod yaml;
 
 pub use catalog::{Catalog, CatalogAction};
-pub use diagnostic::{Diagnostic, Outcome, Severity};
+pub use diagnostic::{Diagnostic, Outcome, Position, Severity};
 pub use policy::parse_duration;
 pub use project::{
-    Folder, FolderAccess, Grant, PluginSettings, Project, Retention, Secret, StoreSetting, WorkflowSource,
-    parse_project,
+    Folder, FolderAccess, Grant, OPERATOR_KEYS, PROJECT_KEYS, PluginSettings, Project, WorkflowSource, parse_project,
 };
+pub use suggest::{cut, hint, nearest};
 pub use workflow::compile_workflow;
+pub use yaml::{Data, Key, Node, parse_document};
 
 /// A file's text, with its path for messages.
 #[derive(Debug, Clone, PartialEq, Eq)]

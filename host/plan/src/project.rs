@@ -21,29 +21,10 @@ pub struct Project {
     pub workflows: Vec<WorkflowSource>,
     /// What the operator grants plugins, by name.
     pub plugins: IndexMap<String, PluginSettings>,
-    /// Which plugin fills which store's role, as it is written.
-    pub stores: Vec<StoreSetting>,
-    /// Where the Redis server is, for plugins that use one.
-    pub redis_url: Option<Secret>,
-    /// How long executions are kept after their end.
-    pub retention: Retention,
     pub(crate) policy: PolicyLayer,
     pub(crate) env: IndexMap<String, String>,
     pub(crate) tools: IndexMap<String, ToolDef>,
     pub(crate) schemas: Schemas,
-}
-
-/// How long executions are kept after their end, in milliseconds, by how they ended. `None` keeps them.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Retention {
-    /// Those that ended well.
-    pub success_ms: Option<u64>,
-    /// Those that failed.
-    pub failed_ms: Option<u64>,
-    /// Those that took too long.
-    pub timed_out_ms: Option<u64>,
-    /// Those that were cancelled.
-    pub canceled_ms: Option<u64>,
 }
 
 /// A workflow file that a project names.
@@ -55,40 +36,6 @@ pub struct WorkflowSource {
     pub line: u64,
     /// Where it is written, from 1.
     pub column: u64,
-}
-
-/// One line of `stores`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct StoreSetting {
-    /// The role.
-    pub role: String,
-    /// The plugin's name.
-    pub plugin: String,
-    /// Where it is written, from 1.
-    pub line: u64,
-    /// Where it is written, from 1.
-    pub column: u64,
-}
-
-/// A value that may be secret: written down, or better, where to find it.
-#[derive(Clone, PartialEq, Eq)]
-pub enum Secret {
-    /// `key: VALUE`.
-    Value(String),
-    /// `key: { env: NAME }`: an environment variable of the host.
-    Env(String),
-    /// `key: { file: PATH }`: a file, relative to the project file; a line break at its end does not count.
-    File(String),
-}
-
-impl std::fmt::Debug for Secret {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::Value(_) => f.write_str("Value(..)"),
-            Self::Env(name) => f.debug_tuple("Env").field(name).finish(),
-            Self::File(path) => f.debug_tuple("File").field(path).finish(),
-        }
-    }
 }
 
 /// What a project says about one plugin.
@@ -141,6 +88,30 @@ pub enum FolderAccess {
     ReadWrite,
 }
 
+/// Keys of the project file that say how a host is to be run. `compozy-config` declares and reads them; what they say never
+/// becomes part of a plan.
+pub const OPERATOR_KEYS: &[&str] = &[
+    "mode",
+    "engine",
+    "stores",
+    "redis",
+    "blobs",
+    "roles",
+    "worker",
+    "listen",
+    "data_dir",
+    "plugin_dirs",
+    "start_timeout",
+    "drain",
+    "rate_limit",
+    "retention",
+    "log",
+];
+
+/// Keys of the project file that say what is to be run.
+pub const PROJECT_KEYS: &[&str] =
+    &["name", "version", "description", "author", "workflows", "config", "env", "tools", "schemas"];
+
 const UNSUPPORTED: &[(&str, &str)] = &[
     ("models", "this version runs tools only; remove it"),
     ("agents", "this version runs tools only; remove it"),
@@ -187,23 +158,6 @@ fn project(root: &yaml::Node, problems: &mut Problems) -> Option<Project> {
         ..Project::default()
     };
     author(&mut fields, problems);
-    if let Some((mode, node)) = fields.text("mode", problems) {
-        match mode {
-            "standalone" => {}
-            "distributed" | "memory" | "persistent" => {
-                problems
-                    .error(node.at, "PLAN_UNSUPPORTED", format!("the mode `{mode}` is not yet supported"))
-                    .value(mode)
-                    .help("write `mode: standalone`, or leave it out");
-            }
-            other => {
-                problems
-                    .error(node.at, "PLAN_UNKNOWN_VALUE", format!("`mode` cannot be `{}`", cut(other)))
-                    .value(other)
-                    .help("write `mode: standalone`, or leave it out");
-            }
-        }
-    }
     project.workflows = workflows(&mut fields, problems);
     if let Some(mut config) = fields.fields("config", problems) {
         project.policy = policy::layer(&mut config, problems);
@@ -214,12 +168,10 @@ fn project(root: &yaml::Node, problems: &mut Problems) -> Option<Project> {
     project.tools = shared::tools(&mut fields, problems);
     project.schemas = shared::schemas(&mut fields, problems);
     project.plugins = plugins(&mut fields, problems);
-    project.stores = stores(&mut fields, problems);
-    if let Some(mut redis) = fields.fields("redis", problems) {
-        project.redis_url = secret(&mut redis, "url", problems);
-        redis.finish(problems);
+    // Somebody else reads them: here they are only no mistakes.
+    for key in OPERATOR_KEYS {
+        fields.raw(key);
     }
-    project.retention = retention(&mut fields, problems);
     fields.unsupported(UNSUPPORTED, problems);
     fields.finish(problems);
     Some(project)
@@ -270,62 +222,6 @@ fn workflows(fields: &mut Fields<'_>, problems: &mut Problems) -> Vec<WorkflowSo
     sources
 }
 
-fn stores(fields: &mut Fields<'_>, problems: &mut Problems) -> Vec<StoreSetting> {
-    let mut stores = Vec::new();
-    let Some(entries) = fields.fields("stores", problems) else { return stores };
-    for (key, node) in entries.into_entries() {
-        match &node.data {
-            Data::Text(plugin) if !plugin.is_empty() => stores.push(StoreSetting {
-                role: key.name.clone(),
-                plugin: plugin.clone(),
-                line: key.at.line,
-                column: key.at.column,
-            }),
-            _ => wrong_type(problems, node, &format!("the store `{}`", cut(&key.name)), "the name of a plugin"),
-        }
-    }
-    stores
-}
-
-/// One time for all, or one for each way to end.
-fn retention(fields: &mut Fields<'_>, problems: &mut Problems) -> Retention {
-    let Some(node) = fields.take("retention") else { return Retention::default() };
-    if !matches!(node.data, Data::Map(_)) {
-        let all = policy::duration_of(node, "`retention`", problems);
-        return Retention { success_ms: all, failed_ms: all, timed_out_ms: all, canceled_ms: all };
-    }
-    let Some(mut fields) = Fields::of(node, "`retention`", problems) else { return Retention::default() };
-    let mut time = |name| policy::duration(&mut fields, name, problems).map(|(ms, _)| ms);
-    let retention = Retention {
-        success_ms: time("success"),
-        failed_ms: time("failed"),
-        timed_out_ms: time("timed_out"),
-        canceled_ms: time("canceled"),
-    };
-    fields.finish(problems);
-    retention
-}
-
-fn secret(fields: &mut Fields<'_>, name: &'static str, problems: &mut Problems) -> Option<Secret> {
-    let node = fields.take(name)?;
-    if let Data::Text(value) = &node.data {
-        return Some(Secret::Value(value.clone()));
-    }
-    let mut place = Fields::of(node, format!("`{name}`"), problems)?;
-    let env = place.text("env", problems).map(|(name, _)| Secret::Env(name.to_owned()));
-    let file = place.text("file", problems).map(|(path, _)| Secret::File(path.to_owned()));
-    place.finish(problems);
-    match (env, file) {
-        (Some(found), None) | (None, Some(found)) => Some(found),
-        _ => {
-            problems
-                .error(node.at, "PLAN_INVALID_SECRET", format!("`{name}` must say one place where its value is"))
-                .help(format!("write `{name}: {{ env: NAME }}` or `{name}: {{ file: PATH }}`"));
-            None
-        }
-    }
-}
-
 fn plugins(fields: &mut Fields<'_>, problems: &mut Problems) -> IndexMap<String, PluginSettings> {
     let mut plugins = IndexMap::new();
     let Some(entries) = fields.fields("plugins", problems) else { return plugins };
@@ -338,11 +234,8 @@ fn plugins(fields: &mut Fields<'_>, problems: &mut Problems) -> IndexMap<String,
         let mut limits = IndexMap::new();
         if let Some(entries) = fields.fields("limits", problems) {
             for (key, node) in entries.into_entries() {
-                match &node.data {
-                    Data::Number(number) if number.as_u64().is_some_and(|limit| limit > 0) => {
-                        limits.insert(key.name.clone(), number.as_u64().unwrap_or_default());
-                    }
-                    _ => wrong_type(problems, node, &format!("the limit `{}`", cut(&key.name)), "a positive integer"),
+                if let Some(value) = limit(&key.name, node, problems) {
+                    limits.insert(key.name.clone(), value);
                 }
             }
         }
@@ -351,6 +244,45 @@ fn plugins(fields: &mut Fields<'_>, problems: &mut Problems) -> IndexMap<String,
         plugins.insert(key.name.clone(), PluginSettings { grant, limits, concurrency });
     }
     plugins
+}
+
+/// A limit in its own unit, or with one.
+fn limit(name: &str, node: &yaml::Node, problems: &mut Problems) -> Option<u64> {
+    let what = format!("the limit `{}`", cut(name));
+    let with_unit = match &node.data {
+        Data::Number(number) if number.as_u64().is_some_and(|limit| limit > 0) => return number.as_u64(),
+        Data::Text(text) if name.ends_with("_bytes") => parse_size(text),
+        Data::Text(text) if name.ends_with("_ms") => policy::parse_duration(text),
+        _ => {
+            wrong_type(problems, node, &what, "a positive integer");
+            return None;
+        }
+    };
+    let reason = match with_unit {
+        Ok(0) => "it is nothing".to_owned(),
+        Ok(limit) => return Some(limit),
+        Err(reason) => reason,
+    };
+    let help = if name.ends_with("_bytes") { "write for example `64MiB`" } else { "write for example `5s`" };
+    problems.error(node.at, "PLAN_INVALID_LIMIT", format!("{what} cannot be read: {reason}")).help(help);
+    None
+}
+
+/// Bytes of a size with its unit, for example `64KiB`.
+fn parse_size(text: &str) -> Result<u64, String> {
+    let text = text.trim();
+    let split = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let (number, unit) = text.split_at(split);
+    let factor: u64 = match unit.trim() {
+        "B" => 1,
+        "KiB" => 1 << 10,
+        "MiB" => 1 << 20,
+        "GiB" => 1 << 30,
+        "" => return Err(format!("`{}` has no unit", cut(text))),
+        other => return Err(format!("`{}` is no unit of size; there are B, KiB, MiB and GiB", cut(other))),
+    };
+    let number: u64 = number.parse().map_err(|_| format!("`{}` does not begin with an integer", cut(text)))?;
+    number.checked_mul(factor).ok_or_else(|| format!("`{}` is more than a machine can have", cut(text)))
 }
 
 fn grant(mut fields: Fields<'_>, problems: &mut Problems) -> Grant {

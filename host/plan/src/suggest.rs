@@ -6,7 +6,7 @@ const NAMES_SHOWN_MAX: usize = 20;
 const VALUE_SHOWN_CHARS_MAX: usize = 80;
 
 /// The candidate that `name` was most likely meant to be; `None` when nothing is near.
-pub(crate) fn nearest<'c>(name: &str, candidates: impl IntoIterator<Item = &'c str>) -> Option<&'c str> {
+pub fn nearest<'c>(name: &str, candidates: impl IntoIterator<Item = &'c str>) -> Option<&'c str> {
     let name_chars = name.chars().count();
     // A comparison costs the product of the lengths; a text this long is no misspelt name.
     if name_chars > 100 {
@@ -29,7 +29,7 @@ pub(crate) fn nearest<'c>(name: &str, candidates: impl IntoIterator<Item = &'c s
 }
 
 /// `did you mean ...?`, or the list of what there is.
-pub(crate) fn hint(name: &str, what: &str, candidates: &[&str]) -> String {
+pub fn hint(name: &str, what: &str, candidates: &[&str]) -> String {
     match nearest(name, candidates.iter().copied()) {
         Some(near) => format!("did you mean `{near}`? {what}: {}", listed(candidates)),
         None if candidates.is_empty() => format!("{what}: none"),
@@ -48,7 +48,7 @@ pub(crate) fn listed(names: &[&str]) -> String {
 }
 
 /// A value for a message: one line, a long one cut.
-pub(crate) fn cut(text: &str) -> String {
+pub fn cut(text: &str) -> String {
     let mut shown = String::new();
     for (at, c) in text.chars().enumerate() {
         if at == VALUE_SHOWN_CHARS_MAX {

@@ -5,36 +5,48 @@ use serde_json::{Map, Number, Value};
 use serde_saphyr::Spanned;
 
 use crate::SourceFile;
-use crate::diagnostic::{Position, Problems};
+use crate::diagnostic::{Outcome, Position, Problems};
 use crate::limits::{DOCUMENT_BYTES_MAX, DOCUMENT_DEPTH_MAX, DOCUMENT_NODES_MAX};
 use crate::template::Step;
 
 /// A part of a document.
 #[derive(Debug, Clone)]
-pub(crate) struct Node {
-    pub(crate) at: Position,
-    pub(crate) data: Data,
+pub struct Node {
+    /// Where it begins.
+    pub at: Position,
+    /// What it is.
+    pub data: Data,
 }
 
+/// A value of a document.
 #[derive(Debug, Clone)]
-pub(crate) enum Data {
+pub enum Data {
+    /// Nothing.
     Null,
+    /// `true` or `false`.
     Bool(bool),
+    /// A number.
     Number(Number),
+    /// A text.
     Text(String),
+    /// A list.
     List(Vec<Node>),
+    /// A mapping, in the order of the file.
     Map(Vec<(Key, Node)>),
 }
 
+/// A key of a mapping.
 #[derive(Debug, Clone)]
-pub(crate) struct Key {
-    pub(crate) at: Position,
-    pub(crate) name: String,
+pub struct Key {
+    /// Where it is written.
+    pub at: Position,
+    /// The key itself.
+    pub name: String,
 }
 
 impl Node {
     /// With its article, for messages.
-    pub(crate) fn described(&self) -> &'static str {
+    pub fn described(&self) -> &'static str {
         match &self.data {
             Data::Null => "empty",
             Data::Bool(_) => "a boolean",
@@ -47,7 +59,7 @@ impl Node {
     }
 
     /// The value of a scalar, for messages.
-    pub(crate) fn shown(&self) -> Option<String> {
+    pub fn shown(&self) -> Option<String> {
         match &self.data {
             Data::Bool(value) => Some(value.to_string()),
             Data::Number(number) => Some(number.to_string()),
@@ -56,7 +68,8 @@ impl Node {
         }
     }
 
-    pub(crate) fn json(&self) -> Value {
+    /// As JSON.
+    pub fn json(&self) -> Value {
         match &self.data {
             Data::Null => Value::Null,
             Data::Bool(value) => Value::Bool(*value),
@@ -188,6 +201,13 @@ fn options(duplicate_keys: serde_saphyr::DuplicateKeyPolicy) -> serde_saphyr::Op
             max_documents: 2,
         },
     }
+}
+
+/// Parses a document whose top is a mapping, for whoever reads other keys of it than we do.
+pub fn parse_document(file: &SourceFile) -> Outcome<Node> {
+    let mut problems = Problems::new(&file.path);
+    let root = parse(file, &mut problems);
+    problems.outcome(root)
 }
 
 /// Parses a document whose top is a mapping.

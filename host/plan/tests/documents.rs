@@ -75,7 +75,7 @@ fn projects() {
         let outcome = parse_project(file);
         let shown = outcome.value.map(|project| {
             let plugins = serde_json::to_value(&project.plugins).expect("JSON");
-            format!("{:?}\n{:?}\n{plugins:#}\n{:?}\n", project.info, project.workflows, project.retention)
+            format!("{:?}\n{:?}\n{plugins:#}\n", project.info, project.workflows)
         });
         problems(&outcome.diagnostics) + &shown.unwrap_or_default()
     });

@@ -6,6 +6,7 @@
 //! - `client`: pipelines, transactions, scripts; `scan`: the walk over keys; `changes`: listening
 //! - `error`: what server and connection answer as typed errors
 //! - `host`: the functions that guests import
+//! - `inspect`: a look at the server for the operator
 //!
 //! # What keeps a plugin to its own keys
 //!
@@ -49,6 +50,7 @@ mod encode;
 mod error;
 mod guard;
 mod host;
+mod inspect;
 mod lanes;
 mod reply;
 mod scan;
@@ -57,4 +59,5 @@ mod settings;
 pub use client::{RedisClient, ScriptText};
 pub use commands::allowed as allowed_commands;
 pub use host::{RedisAccess, Script};
+pub use inspect::{InspectError, RedisFacts, inspect};
 pub use settings::{RedisOpenError, RedisSettings};

@@ -8,17 +8,20 @@ use super::Findings;
 use crate::workspace::{Package, Workspace};
 
 /// What each crate may use of this repository. A crate in `plugins/` or `tests/guests/` may use [`SDK`] alone.
-const ALLOWED: [(&str, &[&str]); 15] = [
+const ALLOWED: [(&str, &[&str]); 17] = [
     ("compozy-plan", &[]),
+    ("compozy-config", &["compozy-plan"]),
     ("compozy-interpreter", &["compozy-plan"]),
     ("compozy-engine", &["compozy-interpreter", "compozy-plan"]),
     ("compozy-dev-server", &[]),
+    ("compozy-temporal", &["compozy-engine", "compozy-interpreter", "compozy-plan"]),
     ("compozy-runtime", &["redis-test-server"]),
     ("compozy-server", &["compozy-engine", "compozy-interpreter", "compozy-plan", "compozy-runtime"]),
     ("compozy-conformance", &["compozy-runtime", "redis-test-server"]),
     (
         "compozy-host",
         &[
+            "compozy-config",
             "compozy-conformance",
             "compozy-dev-server",
             "compozy-engine",
@@ -26,6 +29,7 @@ const ALLOWED: [(&str, &[&str]); 15] = [
             "compozy-plan",
             "compozy-runtime",
             "compozy-server",
+            "compozy-temporal",
         ],
     ),
     (
