@@ -17,6 +17,7 @@ use compozy_engine::{Difference, EngineError, History};
 use compozy_interpreter::BEHAVIOUR_VERSION;
 use compozy_plan::blob::BlobRef;
 use serde_json::Value;
+use temporalio_client::WorkflowFetchHistoryOptions;
 use tokio::sync::broadcast;
 
 use crate::caller::Caller;
@@ -62,6 +63,18 @@ impl TemporalEngine {
         let workers = Workers::start(&client, &options, &caller, &notices, &running).await?;
         let pulse = Pulse::start(client, options.address.clone(), options.rpc_timeout);
         Ok(Self { caller, workers, pulse, notices, running })
+    }
+
+    /// Ends everything as the death of the process would: without a word to the server. For tests.
+    #[doc(hidden)]
+    pub fn abandon(self) {
+        self.workers.abandon();
+    }
+
+    /// The history of a run as JSON, in a form that [`crate::replay`] reads.
+    pub async fn history(&self, id: &ExecutionId) -> Result<Vec<u8>, EngineError> {
+        let history = self.caller.handle(id).fetch_history(WorkflowFetchHistoryOptions::default());
+        history.to_json().await.map_err(|error| EngineError::ExecutionUnreadable { reason: error.to_string() })
     }
 
     /// A request, checked against its workflow and every limit, with what is large of its input put away.

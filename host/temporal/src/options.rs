@@ -103,6 +103,9 @@ pub struct TemporalOptions {
     pub rpc_timeout: Duration,
     /// Runs that a workflow worker keeps in memory.
     pub cached_runs: usize,
+    /// Events of a history after which a run goes on in a new one as soon as nothing is under way. The same for all
+    /// workers of a project, always: a replay must come to the same.
+    pub history_events: u32,
 }
 
 impl TemporalOptions {
@@ -128,6 +131,7 @@ impl TemporalOptions {
             heartbeat_every: Duration::from_secs(1),
             rpc_timeout: Duration::from_secs(10),
             cached_runs: 1_000,
+            history_events: crate::limits::HISTORY_EVENTS_DUE,
         }
     }
 }

@@ -39,12 +39,16 @@ pub(crate) struct Workers {
     stop: watch::Sender<bool>,
     /// No more time for work that runs.
     over: watch::Sender<bool>,
+    /// Not even time for a last word.
+    dead: watch::Sender<bool>,
     trouble: Arc<Mutex<Option<String>>>,
 }
 
 struct WorkerThread {
     name: &'static str,
     done: oneshot::Receiver<()>,
+    /// `done` was heard.
+    ended: bool,
     thread: std::thread::JoinHandle<()>,
 }
 
@@ -61,6 +65,7 @@ impl Workers {
             threads: Mutex::default(),
             stop: watch::Sender::new(false),
             over: watch::Sender::new(false),
+            dead: watch::Sender::new(false),
             trouble: Arc::default(),
         };
         let mut queues = Vec::new();
@@ -91,23 +96,33 @@ impl Workers {
     }
 
     async fn begin(&self, name: &'static str, client: Client, each: Vec<WorkerOptions>) -> Result<(), ConnectError> {
-        let (stop, trouble) = (self.stop.subscribe(), Arc::clone(&self.trouble));
+        let (stop, dead, trouble) = (self.stop.subscribe(), self.dead.subscribe(), Arc::clone(&self.trouble));
         let (ready, is_ready) = oneshot::channel();
         let (end, done) = oneshot::channel();
         let failed = |reason: String| ConnectError::Worker { queue: name.to_owned(), reason };
         let thread = std::thread::Builder::new()
             .name(name.to_owned())
             .spawn(move || {
-                run(&client, each, &stop, &trouble, ready);
+                run(&client, each, &stop, dead, &trouble, ready);
                 _ = end.send(());
             })
             .map_err(|error| failed(error.to_string()))?;
-        self.threads.lock().unwrap_or_else(PoisonError::into_inner).push(WorkerThread { name, done, thread });
+        self.threads.lock().unwrap_or_else(PoisonError::into_inner).push(WorkerThread {
+            name,
+            done,
+            ended: false,
+            thread,
+        });
         match is_ready.await {
             Ok(Ok(())) => Ok(()),
             Ok(Err(reason)) => Err(failed(reason)),
             Err(_) => Err(failed("its thread ended".to_owned())),
         }
+    }
+
+    /// Leaves the threads as the death of the process would: their runtimes end, and nothing is said to the server.
+    pub(crate) fn abandon(&self) {
+        self.dead.send_replace(true);
     }
 
     /// Why a worker does not work, if so.
@@ -121,12 +136,12 @@ impl Workers {
         self.stop.send_replace(true);
         let deadline = tokio::time::Instant::now() + drain;
         for worker in &mut threads {
-            drop(tokio::time::timeout_at(deadline, &mut worker.done).await);
+            worker.ended = tokio::time::timeout_at(deadline, &mut worker.done).await.is_ok();
         }
         self.over.send_replace(true);
         let last = tokio::time::Instant::now() + LAST_TIME;
         for mut worker in threads {
-            if worker.thread.is_finished() || tokio::time::timeout_at(last, &mut worker.done).await.is_ok() {
+            if worker.ended || tokio::time::timeout_at(last, &mut worker.done).await.is_ok() {
                 let join = tokio::task::spawn_blocking(move || worker.thread.join());
                 if matches!(join.await, Ok(Err(_)) | Err(_)) {
                     tracing::error!(worker = worker.name, "a worker panicked");
@@ -148,6 +163,7 @@ fn workflow_options(options: &TemporalOptions, caller: &Arc<Caller>) -> Result<W
         vault: Arc::clone(caller.vault()),
         project: options.project.clone(),
         lost_after: options.lost_after,
+        history_events: options.history_events,
     });
     let world = World { caller: Arc::clone(caller), workflows: Arc::clone(&options.workflows) };
     let tuner = tuner(WORKFLOW_TASKS, CONCURRENCY_DEFAULT);
@@ -194,6 +210,7 @@ fn run(
     client: &Client,
     each: Vec<WorkerOptions>,
     stop: &watch::Receiver<bool>,
+    mut dead: watch::Receiver<bool>,
     trouble: &Arc<Mutex<Option<String>>>,
     ready: oneshot::Sender<Result<(), String>>,
 ) {
@@ -216,7 +233,11 @@ fn run(
             }
             Err(reason) => drop(ready.send(Err(reason))),
         }
-        local.await;
+        tokio::select! {
+            () = local => {}
+            // When all that could say so is gone, the workers end by themselves.
+            Ok(_) = dead.wait_for(|dead| *dead) => {}
+        }
     });
     runtime.shutdown_timeout(LAST_TIME);
 }

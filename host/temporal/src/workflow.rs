@@ -18,9 +18,7 @@ use temporalio_sdk::{
 use temporalio_workflow::{workflow, workflow_methods};
 
 use crate::driver::Driver;
-use crate::limits::{
-    HISTORY_EVENTS_DUE, HISTORY_EVENTS_MUST, JOURNAL_PAGE_BYTES_MAX, JOURNAL_PAGE_MAX, TASKS_SHOWN_MAX,
-};
+use crate::limits::{HISTORY_EVENTS_MUST, JOURNAL_PAGE_BYTES_MAX, JOURNAL_PAGE_MAX, TASKS_SHOWN_MAX};
 use crate::message::{Carry, ControlMessage, Ending, GraceQuestion, JournalQuestion, StartInput};
 use crate::names::{ATTRIBUTE_STATUS, WORKFLOW_TYPE};
 use crate::packed::Packed;
@@ -33,6 +31,8 @@ pub(crate) struct Shared {
     pub(crate) project: String,
     /// A worker that says nothing for this long is taken for dead.
     pub(crate) lost_after: Duration,
+    /// Events of a history after which a run goes on in a new one.
+    pub(crate) history_events: u32,
 }
 
 /// A run on a worker.
@@ -390,7 +390,8 @@ impl Machine {
 
     /// Whether the history is so long that the run must go on in a new one, and can.
     fn history_is_due(&self) -> bool {
-        let long = self.ctx.continue_as_new_suggested() || self.ctx.history_length() >= HISTORY_EVENTS_DUE;
+        let due = self.ctx.state(|run| run.shared.history_events);
+        let long = self.ctx.continue_as_new_suggested() || self.ctx.history_length() >= due;
         let quiet = !self.pending.is_busy() && self.ctx.state(|run| run.inbox.is_empty());
         long && quiet && !self.is_over()
     }

@@ -13,6 +13,7 @@ mod load;
 mod retention;
 mod retry;
 mod run;
+mod script;
 mod signals;
 mod stop;
 mod storage;

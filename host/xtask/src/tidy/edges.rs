@@ -14,7 +14,7 @@ const ALLOWED: [(&str, &[&str]); 17] = [
     ("compozy-interpreter", &["compozy-plan"]),
     ("compozy-engine", &["compozy-interpreter", "compozy-plan"]),
     ("compozy-dev-server", &[]),
-    ("compozy-temporal", &["compozy-engine", "compozy-interpreter", "compozy-plan"]),
+    ("compozy-temporal", &["compozy-engine", "compozy-interpreter", "compozy-plan", "temporal-test-server"]),
     ("compozy-runtime", &["redis-test-server"]),
     ("compozy-server", &["compozy-engine", "compozy-interpreter", "compozy-plan", "compozy-runtime"]),
     ("compozy-conformance", &["compozy-runtime", "redis-test-server"]),
@@ -40,6 +40,7 @@ const ALLOWED: [(&str, &[&str]); 17] = [
             "compozy-plan",
             "compozy-runtime",
             "compozy-server",
+            "compozy-temporal",
             "redis-test-server",
             "temporal-test-server",
         ],
@@ -47,7 +48,14 @@ const ALLOWED: [(&str, &[&str]); 17] = [
     // Engines are compared with the tasks that a host would run.
     (
         "compozy-equivalence",
-        &["compozy-engine", "compozy-interpreter", "compozy-plan", "compozy-runtime", "temporal-test-server"],
+        &[
+            "compozy-engine",
+            "compozy-interpreter",
+            "compozy-plan",
+            "compozy-runtime",
+            "compozy-temporal",
+            "temporal-test-server",
+        ],
     ),
     // Proofs of the embedded engine: simulated disks, clocks and executors.
     ("compozy-proof", &["compozy-engine", "compozy-interpreter", "compozy-plan", "compozy-tests"]),
@@ -61,8 +69,9 @@ const ALLOWED: [(&str, &[&str]); 17] = [
 const SDK: &str = "compozy-sdk";
 
 /// Foreign crates that only some may use, with the reason. `*` stands for any ending.
-const RESERVED: [(&str, &[&str], &str); 3] = [
+const RESERVED: [(&str, &[&str], &str); 4] = [
     ("wasmtime*", &["compozy-runtime", "compozy-tests"], "only the runtime knows how components are run"),
+    ("temporalio-*", &["compozy-temporal", "compozy-tests"], "only the engine on Temporal knows its protocol"),
     ("axum*", &["compozy-server", "compozy-host"], "only the server knows HTTP"),
     (
         "rusqlite",
