@@ -58,13 +58,7 @@ impl Run {
 impl Run {
     #[run(name = WORKFLOW_TYPE)]
     pub(crate) async fn run(ctx: &mut WorkflowContext<Self>, input: StartInput) -> WorkflowResult<Value> {
-        let mut machine = Machine {
-            ctx: ctx.clone(),
-            pending: Pending::default(),
-            input,
-            published: Status::Running,
-            deferred: Vec::new(),
-        };
+        let mut machine = Machine { ctx: ctx.clone(), pending: Pending::default(), input, deferred: Vec::new() };
         machine.run().await
     }
 
@@ -124,8 +118,6 @@ pub(crate) struct Machine {
     pub(crate) ctx: WorkflowContext<Run>,
     pub(crate) pending: Pending,
     pub(crate) input: StartInput,
-    /// The status that a search finds.
-    published: Status,
     /// What begins in the next history.
     deferred: Vec<Command>,
 }
@@ -174,7 +166,6 @@ impl Machine {
             events.extend(driver.event_of(message, now_ms, &vault)?);
         }
         let timers: Vec<(String, u64)> = driver.state.timers.iter().map(|(name, at)| (name.clone(), *at)).collect();
-        self.published = driver.state.status;
         self.ctx.state_mut(|run| run.driver = Some(driver));
         for (name, fire_at_ms) in timers {
             if let Ok(timer) = name.parse() {
@@ -379,11 +370,12 @@ impl Machine {
     }
 
     /// Tells Temporal's own pages and searches how the run stands, where they do not know it: in a straight run never.
-    fn publish(&mut self) {
+    fn publish(&self) {
         let (status, details) = self.driver(|driver| (driver.state.status, driver.details(TASKS_SHOWN_MAX)));
         self.ctx.set_current_details(details);
-        if status != self.published && !status.is_terminal() {
-            self.published = status;
+        if !status.is_terminal()
+            && self.ctx.search_attributes().get(&ATTRIBUTE_STATUS).as_deref() != Some(status.name())
+        {
             self.ctx.upsert_search_attributes([ATTRIBUTE_STATUS.value_set(status.name().to_owned())]);
         }
     }
