@@ -68,6 +68,8 @@ impl Shared {
 
     fn set(&self, state: State, pid: Option<u32>) {
         let mut inner = self.lock();
+        // It begins to serve: for the first time, or again after it died.
+        inner.restarts += u64::from(state == State::Serving && inner.state != State::Stopped);
         (inner.state, inner.pid) = (state, pid);
     }
 }
@@ -77,7 +79,8 @@ impl Shared {
 pub(crate) struct Supervisor {
     options: Options,
     launch: Launch,
-    process: Option<Process>,
+    /// The server, or why there is none.
+    process: Result<Process, String>,
     // After the process: the lock is given back when the server is gone.
     folder: Folder,
     shared: Arc<Shared>,
@@ -97,7 +100,7 @@ impl Supervisor {
         };
         let inner = Inner { state: State::Stopped, pid: None, restarts: 0, stopping: false };
         let shared = Arc::new(Shared { inner: Mutex::new(inner), changed: Condvar::new() });
-        let mut this = Self { options, launch, process: None, folder, shared };
+        let mut this = Self { options, launch, process: Err("it was not started yet".to_owned()), folder, shared };
         for tried in 1.. {
             this.launch.port = this.folder.port()?;
             match this.launch() {
@@ -130,17 +133,14 @@ impl Supervisor {
             let wait = self.options.backoff.wait(failures);
             let wait_ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
             tracing::warn!(%reason, wait_ms, failures, "the development server is gone; it is started again");
-            self.process = None;
+            self.process = Err(reason.clone());
             self.shared.set(State::Restarting { reason }, None);
             if !self.shared.rest(wait) {
                 break;
             }
             begun = Instant::now();
-            match self.launch() {
-                Ok(()) => self.shared.lock().restarts += 1,
-                Err(error) => {
-                    tracing::warn!(code = error.code(), %error, "the development server does not start again");
-                }
+            if let Err(error) = self.launch() {
+                self.process = Err(error.to_string());
             }
         }
         self.end();
@@ -148,17 +148,17 @@ impl Supervisor {
 
     /// Waits until the server is gone, and says how; `None` is the wish to stop.
     fn watch(&self) -> Option<String> {
-        let Some(process) = &self.process else {
-            return (!self.shared.is_stopping()).then(|| "it did not start".to_owned());
-        };
-        loop {
-            if self.shared.is_stopping() {
-                return None;
-            }
-            if let Some(ended) = process.wait(LOOK) {
-                return Some(how(ended));
+        while !self.shared.is_stopping() {
+            match &self.process {
+                Err(reason) => return Some(reason.clone()),
+                Ok(process) => {
+                    if let Some(ended) = process.wait(LOOK) {
+                        return Some(how(ended));
+                    }
+                }
             }
         }
+        None
     }
 
     /// Starts the process and waits until it serves; otherwise nothing is left of it.
@@ -178,7 +178,7 @@ impl Supervisor {
         self.folder.note(process.id())?;
         self.wait_until_it_serves(&process)?;
         self.shared.set(State::Serving, Some(process.id()));
-        self.process = Some(process);
+        self.process = Ok(process);
         Ok(())
     }
 
@@ -203,7 +203,7 @@ impl Supervisor {
 
     /// Ends the server: by its own, or by force.
     fn end(&mut self) {
-        if let Some(process) = self.process.take() {
+        if let Ok(process) = std::mem::replace(&mut self.process, Err("it was stopped".to_owned())) {
             process.ask_to_end();
             if process.wait(self.options.stop_timeout).is_none() {
                 let waited_ms = u64::try_from(self.options.stop_timeout.as_millis()).unwrap_or(u64::MAX);

@@ -1,6 +1,7 @@
 //! The managed development server on the real program.
 
 use std::net::TcpListener;
+use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
@@ -10,13 +11,25 @@ use temporal_test_server::program;
 /// Nothing here takes nearly as long.
 const PATIENCE: Duration = Duration::from_mins(1);
 
-fn options(folder: &std::path::Path) -> Options {
+fn options(folder: &Path) -> Options {
     Options {
         program: Some(program().expect("a Temporal CLI")),
         search_attributes: vec![("CompozyStatus".to_owned(), "Keyword".to_owned())],
         backoff: Backoff { first: Duration::from_millis(50), ..Backoff::default() },
         ..Options::new(folder)
     }
+}
+
+/// A program at this path that does what a shell script says. Written and put there by another process: what is open for writing in
+/// ours, or in a child that another test starts in this moment, cannot be executed.
+fn put_program(path: &Path, script: &str) {
+    let mut put = Command::new("sh");
+    put.args([
+        "-c",
+        "printf '#!/bin/sh\\n%s\\n' \"$2\" > \"$1.new\" && chmod 755 \"$1.new\" && mv \"$1.new\" \"$1\"",
+        "sh",
+    ]);
+    assert!(put.arg(path).arg(script).status().expect("there is a shell").success());
 }
 
 fn signal(name: &str, pid: u32) {
@@ -88,5 +101,33 @@ fn on_temporal_a_managed_server_that_does_not_end_by_itself_is_killed_after_the_
     let begun = Instant::now();
     server.stop();
     assert!(begun.elapsed() >= stop_timeout);
-    assert!(!std::path::Path::new(&format!("/proc/{pid}")).exists(), "it is gone");
+    assert!(!Path::new(&format!("/proc/{pid}")).exists(), "it is gone");
+}
+
+#[test]
+fn on_temporal_a_managed_server_that_does_not_come_back_is_tried_again_until_it_does_or_is_stopped() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("temporal");
+    let real = format!("exec '{}' \"$@\"", program().unwrap().display());
+    put_program(&path, &real);
+    let backoff = Backoff { longest: Duration::from_millis(200), ..options(dir.path()).backoff };
+    let options = Options { program: Some(path.clone()), backoff, ..options(&dir.path().join("data")) };
+    let server = DevServer::start(options).unwrap();
+    let break_it = || {
+        put_program(&path, "exit 3");
+        signal("KILL", server.id().unwrap());
+    };
+    let is_tried = || matches!(server.state(), State::Restarting { reason } if reason.contains("exit code 3"));
+
+    break_it();
+    until("it was tried again in vain", is_tried);
+    assert_eq!((server.id(), server.restarts()), (None, 0));
+    put_program(&path, &real);
+    until("it serves again", || server.state() == State::Serving);
+    assert_eq!(server.restarts(), 1);
+
+    break_it();
+    until("it was tried again in vain", is_tried);
+    server.stop();
+    assert_eq!(server.state(), State::Stopped);
 }

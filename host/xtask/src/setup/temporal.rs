@@ -17,6 +17,8 @@ const PACKAGE: &str = "github.com/temporalio/cli/cmd/temporal";
 /// name the commit that belongs to the release.
 const REPLACED: &str = "github.com/temporalio/cli/cliext";
 const REPLACED_BY: &str = "v0.0.0-20260731000218-c579925f193f";
+/// In the name of the folder of a build, before the id of its process.
+const WORK: &str = ".build-";
 
 /// Makes sure that there is one, and builds it where that is possible. Says nothing when there was nothing to do.
 pub(crate) fn temporal(workspace: &Workspace) -> Result<()> {
@@ -40,7 +42,10 @@ fn build(workspace: &Workspace) -> Result<()> {
     let place = cached().context("there is no home folder, so there is no cache folder")?;
     let folder = place.parent().context("the cache folder has a name")?;
     process::output(process::program("go", &workspace.root).arg("version")).context("there is no Go")?;
-    let work = folder.with_extension(format!("build-{}", std::process::id()));
+    let name = folder.file_name().context("the cache folder has a name")?.to_string_lossy().into_owned();
+    let caches = folder.parent().context("the cache folder lies in a folder")?;
+    remove_left_over(caches, &format!("{name}{WORK}"));
+    let work = caches.join(format!("{name}{WORK}{}", std::process::id()));
     fs::create_dir_all(&work).with_context(|| format!("cannot make {}", work.display()))?;
     let built = progress::timed(
         &format!("building the Temporal CLI {VERSION} from its Go modules, once; about 4 minutes"),
@@ -55,6 +60,18 @@ fn build(workspace: &Workspace) -> Result<()> {
     // The modules and the build's cache were made for this alone, and are large.
     let _ = fs::remove_dir_all(&work);
     put
+}
+
+/// Removes what builds left that were killed: some gigabytes each.
+fn remove_left_over(caches: &Path, prefix: &str) {
+    let is_gone = |process: &str| Path::new("/proc/self").exists() && !Path::new("/proc").join(process).exists();
+    for entry in caches.read_dir().into_iter().flatten().flatten() {
+        let name = entry.file_name();
+        if name.to_str().and_then(|name| name.strip_prefix(prefix)).is_some_and(is_gone) {
+            // Another build may be at it, too.
+            let _ = fs::remove_dir_all(entry.path());
+        }
+    }
 }
 
 /// Compiles in a folder that holds everything: the module, the modules that it needs, and what the compiler keeps.
@@ -117,6 +134,26 @@ mod tests {
         );
         assert_eq!(in_front("", "direct"), "direct");
         assert_eq!(in_front("/my, folder", "direct"), "direct");
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn what_a_killed_build_left_is_removed_and_nothing_else() {
+        let caches = std::env::temp_dir().join(format!("xtask-temporal-{}", std::process::id()));
+        let own = format!("temporal-1.build-{}", std::process::id());
+        // No process has such a high number.
+        let kept = ["temporal-1", "temporal-2.build-4194999", own.as_str()];
+        for name in ["temporal-1.build-4194999"].iter().chain(&kept) {
+            fs::create_dir_all(caches.join(name).join("cache")).expect("creates");
+        }
+        remove_left_over(&caches, "temporal-1.build-");
+        let mut left: Vec<_> =
+            caches.read_dir().expect("lists").map(|entry| entry.expect("an entry").file_name()).collect();
+        left.sort();
+        let mut kept = kept.map(OsString::from);
+        kept.sort();
+        fs::remove_dir_all(&caches).expect("removes");
+        assert_eq!(left, kept);
     }
 
     #[test]
