@@ -28,7 +28,9 @@ fn show(host: &HostArgs, as_json: bool) -> Exit {
         result(&format!("{document:#}"));
     } else {
         result(&loaded.settings.to_text());
-        loaded.problems.iter().for_each(|problem| say(&problem.to_string()));
+        for problem in &loaded.problems {
+            say(&problem.to_string());
+        }
     }
     if loaded.has_errors() { Exit::Failed } else { Exit::Ok }
 }
@@ -39,7 +41,9 @@ fn validate(host: &HostArgs, as_json: bool) -> Exit {
     if as_json {
         result(&format!("{:#}", json!({ "valid": errors == 0, "problems": problems })));
     } else {
-        problems.iter().for_each(|problem| result(&problem.to_string()));
+        for problem in &problems {
+            result(&problem.to_string());
+        }
         let warnings = problems.len() - errors;
         let valid = if errors == 0 { "valid" } else { "not valid" };
         let plural = |n: usize| if n == 1 { "" } else { "s" };

@@ -280,7 +280,7 @@ fn secret(raw: Raw<'_>) -> Result<SecretPlace, Wrong> {
     };
     let node = match raw {
         Raw::Text(found) => return here(found),
-        Raw::List([found]) => return here(found),
+        Raw::List([found]) => return here(found.as_str()),
         Raw::List(_) => return Err(Wrong::new("must be one text but is a list")),
         Raw::Node(node) => node,
     };
@@ -315,7 +315,7 @@ impl Value {
     /// For a person. Secrets are masked.
     pub fn shown(&self) -> String {
         match self {
-            Self::Text(text) => text.clone(),
+            Self::Text(text) | Self::Plain(Json::String(text)) => text.clone(),
             Self::Switch(value) => value.to_string(),
             Self::Count(count) => count.to_string(),
             Self::Time(ms) => write_time(*ms),
@@ -325,7 +325,6 @@ impl Value {
                 format!("[{}]", paths.iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join(", "))
             }
             Self::Secret(place) => place.to_string(),
-            Self::Plain(Json::String(text)) => text.clone(),
             Self::Plain(value) => value.to_string(),
         }
     }
