@@ -21,7 +21,7 @@ pub enum ErrorKind {
     Conflict,
     /// Too much at once; the same request can succeed later.
     Busy,
-    /// The engine cannot make anything durable now; the same request can succeed later.
+    /// The engine, or what it rests on, cannot take work now; the same request can succeed later.
     Unavailable,
     /// The engine does not do this.
     NotSupported,
@@ -151,6 +151,35 @@ pub enum EngineError {
         /// What the system says.
         reason: String,
     },
+    /// No worker takes work from a queue. What was durable before goes on when one comes.
+    #[error(
+        "no worker has taken work from the queue `{queue}` for {} ms; start a process with the role that serves it, \
+         and try again in {} ms", .waited.as_millis(), .retry_after.as_millis()
+    )]
+    WorkerUnavailable {
+        /// The queue's name.
+        queue: String,
+        /// How long was waited for one.
+        waited: Duration,
+        /// When to try again.
+        retry_after: Duration,
+    },
+    /// A service that the engine rests on does not answer. Whether the request had an effect is not known; works again
+    /// when the service does.
+    #[error(
+        "the {backend} at `{address}` does not answer: {reason}; check that it runs and can be reached, and try again in {} ms",
+        .retry_after.as_millis()
+    )]
+    BackendUnavailable {
+        /// What it is, for a person: `Temporal server`, `blob store`.
+        backend: String,
+        /// Where it should be.
+        address: String,
+        /// What was met instead of an answer.
+        reason: String,
+        /// When to try again.
+        retry_after: Duration,
+    },
     /// Another host owns the data folder.
     #[error(
         "the data folder `{}` is in use by another host{}; stop it or choose another folder",
@@ -234,6 +263,8 @@ impl EngineError {
             Self::QueueFull { .. } => "QUEUE_FULL",
             Self::Stopping => "STOPPING",
             Self::StorageUnavailable { .. } => "STORAGE_UNAVAILABLE",
+            Self::WorkerUnavailable { .. } => "WORKER_UNAVAILABLE",
+            Self::BackendUnavailable { .. } => "BACKEND_UNAVAILABLE",
             Self::DataFolderInUse { .. } => "DATA_FOLDER_IN_USE",
             Self::JournalTooNew { .. } => "JOURNAL_TOO_NEW",
             Self::JournalCorrupt { .. } => "JOURNAL_CORRUPT",
@@ -264,7 +295,10 @@ impl EngineError {
             }
             Self::PayloadTooLarge { .. } => ErrorKind::TooLarge,
             Self::QueueFull { .. } => ErrorKind::Busy,
-            Self::Stopping | Self::StorageUnavailable { .. } => ErrorKind::Unavailable,
+            Self::Stopping
+            | Self::StorageUnavailable { .. }
+            | Self::WorkerUnavailable { .. }
+            | Self::BackendUnavailable { .. } => ErrorKind::Unavailable,
             Self::DataFolderInUse { .. }
             | Self::JournalTooNew { .. }
             | Self::JournalCorrupt { .. }
@@ -285,7 +319,9 @@ impl EngineError {
     /// When to try again, for a retryable error.
     pub fn retry_after(&self) -> Option<Duration> {
         match self {
-            Self::QueueFull { retry_after, .. } => Some(*retry_after),
+            Self::QueueFull { retry_after, .. }
+            | Self::WorkerUnavailable { retry_after, .. }
+            | Self::BackendUnavailable { retry_after, .. } => Some(*retry_after),
             Self::Stopping | Self::StorageUnavailable { .. } => Some(Duration::from_secs(5)),
             _ => None,
         }
@@ -324,6 +360,28 @@ mod tests {
             "the data folder `/data` is in use by another host (process 7); stop it or choose another folder"
         );
         assert!(!used.retryable());
+        let (second, minute) = (Duration::from_secs(1), Duration::from_mins(1));
+        let worker = EngineError::WorkerUnavailable { queue: "p-tools".into(), waited: minute, retry_after: second };
+        assert_eq!(
+            worker.to_string(),
+            "no worker has taken work from the queue `p-tools` for 60000 ms; start a process with the role that serves \
+             it, and try again in 1000 ms"
+        );
+        let backend = EngineError::BackendUnavailable {
+            backend: "Temporal server".into(),
+            address: "127.0.0.1:7233".into(),
+            reason: "connection refused".into(),
+            retry_after: second,
+        };
+        assert_eq!(
+            backend.to_string(),
+            "the Temporal server at `127.0.0.1:7233` does not answer: connection refused; check that it runs and can be \
+             reached, and try again in 1000 ms"
+        );
+        for away in [worker, backend] {
+            assert_eq!((away.kind(), away.retryable()), (ErrorKind::Unavailable, true), "{away}");
+            assert_eq!(away.retry_after(), Some(second), "{away}");
+        }
         let input = EngineError::InvalidInput {
             workflow: "w".into(),
             violations: vec![

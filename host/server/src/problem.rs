@@ -88,6 +88,10 @@ codes! {
     NotSupported = "NOT_SUPPORTED", StatusCode::NOT_IMPLEMENTED, "The engine does not do this", false;
     /// The journal cannot be written now.
     StorageUnavailable = "STORAGE_UNAVAILABLE", StatusCode::SERVICE_UNAVAILABLE, "The journal is not available", true;
+    /// Nobody takes the work of a queue.
+    WorkerUnavailable = "WORKER_UNAVAILABLE", StatusCode::SERVICE_UNAVAILABLE, "No worker takes this work", true;
+    /// A service that the work needs does not answer.
+    BackendUnavailable = "BACKEND_UNAVAILABLE", StatusCode::SERVICE_UNAVAILABLE, "A service that the host needs does not answer", true;
     /// The engine has no place for more work.
     QueueFull = "QUEUE_FULL", StatusCode::SERVICE_UNAVAILABLE, "The engine's queue is full", true;
     /// Too many requests at once.

@@ -37,6 +37,8 @@ pub(super) fn problem_of(error: &EngineError) -> Problem {
             problem.with("limit", "payload_bytes").with("used", *used).with("allowed", *allowed)
         }
         EngineError::IdempotencyKeyReused { execution, .. } => problem.with("exec_id", execution.0.clone()),
+        EngineError::WorkerUnavailable { queue, .. } => problem.with("queue", queue.clone()),
+        EngineError::BackendUnavailable { backend, .. } => problem.with("backend", backend.clone()),
         _ => problem,
     }
 }
@@ -46,6 +48,8 @@ fn code_of(error: &EngineError) -> Code {
         EngineError::InvalidInput { .. } => Code::InvalidInput,
         EngineError::IdempotencyKeyLength { .. } => Code::IdempotencyKeyLength,
         EngineError::QueueFull { .. } => Code::QueueFull,
+        EngineError::WorkerUnavailable { .. } => Code::WorkerUnavailable,
+        EngineError::BackendUnavailable { .. } => Code::BackendUnavailable,
         EngineError::Stopping => Code::Stopping,
         EngineError::ExecutionNotFound { .. } => Code::ExecutionNotFound,
         EngineError::JournalCorrupt { .. } => Code::JournalCorrupt,
@@ -99,6 +103,17 @@ mod tests {
             },
             EngineError::Stopping,
             EngineError::StorageUnavailable { folder: "/d".into(), action: "write", reason: "disk full".into() },
+            EngineError::WorkerUnavailable {
+                queue: "q".into(),
+                waited: Duration::from_secs(60),
+                retry_after: Duration::from_secs(5),
+            },
+            EngineError::BackendUnavailable {
+                backend: "Temporal server".into(),
+                address: "127.0.0.1:7233".into(),
+                reason: "connection refused".into(),
+                retry_after: Duration::from_secs(5),
+            },
             EngineError::JournalCorrupt { path: "/d".into(), reason: "r".into() },
             EngineError::BlobLost { reason: "gone".into() },
             EngineError::PayloadReserved { what: "the input".into(), key: "k" },

@@ -112,6 +112,8 @@ async fn refusals_are_problem_documents() {
         (post(START, JSON, input("panic")), 500, "INTERNAL", "defect"),
         (post(START, JSON, input("defect")), 500, "INTERNAL", "defect"),
         (post(START, JSON, input("disk")), 503, "STORAGE_UNAVAILABLE", "disk full"),
+        (post(START, JSON, input("worker")), 503, "WORKER_UNAVAILABLE", "`weather-tools`"),
+        (post(START, JSON, input("backend")), 503, "BACKEND_UNAVAILABLE", "`127.0.0.1:7233`"),
         (post(START, JSON, input("full")), 503, "QUEUE_FULL", "at most 2 requests"),
         (post(START, JSON, input("hang")), 503, "ANSWER_TIMEOUT", "0.3 s"),
     ];
@@ -273,4 +275,15 @@ async fn requests_beyond_the_limit_are_refused_while_health_answers() {
     hanging.abort();
     let _ = hanging.await;
     assert_eq!(call(&router, get("/api/v0/workflows")).await.0, StatusCode::OK, "the place is free again");
+}
+
+#[tokio::test]
+async fn what_is_away_says_when_to_try_again() {
+    let router = router(state(small()).0);
+    for (engine, fact, value) in [("worker", "queue", "weather-tools"), ("backend", "backend", "Temporal server")] {
+        let body = format!(r#"{{"input":{{"engine":"{engine}"}}}}"#);
+        let (status, headers, body) = call(&router, post(START, JSON, body)).await;
+        assert_eq!((status.as_u16(), &headers["retry-after"]), (503, &"7".parse().expect("a value")), "{body}");
+        assert_eq!(body[fact], value, "{body}");
+    }
 }

@@ -76,6 +76,17 @@ impl Engine for FakeEngine {
                 action: "write the journal",
                 reason: "disk full".into(),
             }),
+            Some("worker") => Err(EngineError::WorkerUnavailable {
+                queue: "weather-tools".into(),
+                waited: Duration::from_secs(60),
+                retry_after: Duration::from_secs(7),
+            }),
+            Some("backend") => Err(EngineError::BackendUnavailable {
+                backend: "Temporal server".into(),
+                address: "127.0.0.1:7233".into(),
+                reason: "connection refused".into(),
+                retry_after: Duration::from_secs(7),
+            }),
             Some("invalid") => Err(EngineError::InvalidInput {
                 workflow: request.plan.workflow.clone(),
                 violations: vec![Violation { path: "/city".into(), message: "is missing".into() }],
