@@ -6,7 +6,7 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand};
 use compozy_runtime::Role;
 
-use crate::stores::StoreChoice;
+use compozy_embed::StoreChoice;
 
 /// Where a host listens when it is not told otherwise: only this machine can reach it.
 pub(crate) const LISTEN: &str = "127.0.0.1:5001";
@@ -151,7 +151,7 @@ pub(crate) struct PluginTestArgs {
     /// A component (`.wasm`, with or without a `plugin.toml` beside it), or the name of a built-in.
     pub(crate) plugin: String,
     /// Only this role; may be repeated. [default: all that it exports]
-    #[arg(long, value_name = "ROLE", value_parser = crate::stores::role_named)]
+    #[arg(long, value_name = "ROLE", value_parser = compozy_embed::stores::role_named)]
     pub(crate) role: Vec<Role>,
     /// Only rules whose name contains this, for example `cache/ttl`.
     #[arg(long, value_name = "TEXT")]

@@ -1,31 +1,24 @@
-//! `compozy-host`: the binary. Options, the wiring of engine and runtime, and the order of start and stop.
+//! `compozy-host`: the binary. What a host is and in which order it begins is in `compozy-embed`.
 //!
 //! - `args`, `exit`, `output`, `logging`, `signals`: what the process is to its caller
-//! - `builtins`, `project`, `stores`, `executor`, `host`: what is put together
+//! - `host`: from the command line to the library, and its refusals as the end of the process
 //! - `serve`, `run`, `validate`, `plugin_test`, `executions`, `control`, `watch`: one file per command; `tree` draws for the last
-//! - `upkeep`: what a host does beside its work
 
 mod args;
-mod builtins;
 mod control;
 mod executions;
-mod executor;
 mod exit;
 mod host;
 mod logging;
-mod memory;
 mod output;
 mod plugin_test;
 mod progress;
-mod project;
 mod render;
 mod run;
 mod serve;
 mod signals;
-mod stores;
 mod threads;
 mod tree;
-mod upkeep;
 mod validate;
 mod watch;
 

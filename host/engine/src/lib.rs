@@ -3,6 +3,7 @@
 //! - [`port`] is all that the rest of the host knows of an engine.
 //! - [`error`] is why an engine refuses; every error has a stable code and a kind.
 //! - [`blob_store`] is where values too large for a journal are kept.
+//! - [`services`] is what an engine rests on, and whether it is there.
 //! - [`limits`] holds every bound with its unit.
 //! - [`verify`] takes what is recorded of an execution through the interpreter again.
 //! - [`local`] is the embedded engine: a journal in one SQLite file and nothing else.
@@ -13,6 +14,7 @@ pub mod error;
 pub mod limits;
 pub mod local;
 pub mod port;
+pub mod services;
 pub mod verify;
 
 pub use clock::{Clock, SystemClock};

@@ -14,6 +14,7 @@ use axum::routing::{get, post};
 
 use crate::guard::{Bounds, bound, document_problems};
 use crate::problem::{Code, Problem};
+use crate::rate::limit_rate;
 use crate::state::AppState;
 
 /// Where the API begins.
@@ -49,8 +50,9 @@ pub fn router(state: AppState) -> Router {
     let streams = events::Streams::new(&state.limits);
     let follow =
         Router::new().route("/api/v0/executions/{id}/events", get(events::events)).with_state((state.clone(), streams));
-    work.merge(watch)
-        .merge(follow)
+    let rated = work.merge(follow).layer(from_fn_with_state(state.rates.clone(), limit_rate));
+    rated
+        .merge(watch)
         .fallback(unknown_route)
         .method_not_allowed_fallback(wrong_method)
         .layer(from_fn(document_problems))

@@ -8,17 +8,32 @@ use super::Findings;
 use crate::workspace::{Package, Workspace};
 
 /// What each crate may use of this repository. A crate in `plugins/` or `tests/guests/` may use [`SDK`] alone.
-const ALLOWED: [(&str, &[&str]); 12] = [
+const ALLOWED: [(&str, &[&str]); 16] = [
     ("compozy-plan", &[]),
     ("compozy-interpreter", &["compozy-plan"]),
     ("compozy-engine", &["compozy-interpreter", "compozy-plan"]),
     ("compozy-runtime", &["redis-test-server"]),
     ("compozy-server", &["compozy-engine", "compozy-interpreter", "compozy-plan", "compozy-runtime"]),
     ("compozy-conformance", &["compozy-runtime", "redis-test-server"]),
+    // Large values on other machines; the engine knows only its port.
+    ("compozy-blobs", &["compozy-engine", "s3-test-server"]),
+    (
+        "compozy-embed",
+        &[
+            "compozy-blobs",
+            "compozy-engine",
+            "compozy-interpreter",
+            "compozy-plan",
+            "compozy-runtime",
+            "compozy-server",
+            "redis-test-server",
+        ],
+    ),
     (
         "compozy-host",
         &[
             "compozy-conformance",
+            "compozy-embed",
             "compozy-engine",
             "compozy-interpreter",
             "compozy-plan",
@@ -29,6 +44,7 @@ const ALLOWED: [(&str, &[&str]); 12] = [
     (
         "compozy-tests",
         &[
+            "compozy-embed",
             "compozy-engine",
             "compozy-interpreter",
             "compozy-plan",
@@ -40,7 +56,10 @@ const ALLOWED: [(&str, &[&str]); 12] = [
     // Proofs of the embedded engine: simulated disks, clocks and executors.
     ("compozy-proof", &["compozy-engine", "compozy-interpreter", "compozy-plan", "compozy-tests"]),
     // A real redis-server for tests and benchmarks: of the host's crates, only their tests use it.
+    // As an author's own program would.
+    ("embedded-example", &["compozy-embed"]),
     ("redis-test-server", &[]),
+    ("s3-test-server", &[]),
     ("compozy-sdk", &[]),
     ("xtask", &["redis-test-server"]),
 ];

@@ -17,12 +17,13 @@ use crate::memory;
 const OVERTIME: Duration = Duration::from_secs(5);
 
 /// Runs the engine's tasks on plugins.
-pub(crate) struct PluginExecutor {
+pub struct PluginExecutor {
     runtime: Arc<Runtime>,
 }
 
 impl PluginExecutor {
-    pub(crate) fn new(runtime: Arc<Runtime>) -> Self {
+    /// On the plugins of this runtime.
+    pub fn new(runtime: Arc<Runtime>) -> Self {
         Self { runtime }
     }
 }

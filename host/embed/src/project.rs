@@ -15,7 +15,7 @@ use compozy_plan::{
 };
 use compozy_runtime::{Access, FolderGrant, Grants, Limit, Origin, PluginPolicy, StoreKind};
 
-use crate::args::HostArgs;
+use crate::options::{Documents, OperatorSettings, Overrides};
 use crate::stores::{REDIS_PLUGIN, StoreSettings};
 
 /// The project file's name.
@@ -26,7 +26,8 @@ const WORKFLOWS_MAX: usize = 1_000;
 const STORES_PLUGIN: &str = "sqlite";
 
 /// A project as it lies on the disk. What is wrong with it is kept beside it, to be told with everything else.
-pub(crate) struct Project {
+#[derive(Debug)]
+pub struct Project {
     root: PathBuf,
     settings: compozy_plan::Project,
     files: Vec<SourceFile>,
@@ -38,7 +39,7 @@ impl Project {
     ///
     /// A workflow file also gets the settings of the project file beside it. A folder without a project file has the
     /// workflows that lie in it: YAML files with `id` and `tasks` at their top level.
-    pub(crate) fn read(path: &Path) -> Self {
+    pub fn read(path: &Path) -> Self {
         let is_project_file = path.file_name().is_some_and(|name| name == PROJECT_FILE);
         let folder = if path.is_dir() { path } else { path.parent().unwrap_or(Path::new("")) };
         let mut project = Self {
@@ -62,9 +63,43 @@ impl Project {
         project
     }
 
+    /// Takes documents that lie in memory. Folders that they name are relative to the current one.
+    pub fn of_documents(documents: &Documents) -> Self {
+        let mut project = Self {
+            root: PathBuf::new(),
+            settings: compozy_plan::Project::default(),
+            files: documents.workflows.clone(),
+            problems: Vec::new(),
+        };
+        if let Some(text) = &documents.project {
+            project.take_settings(&SourceFile { path: PROJECT_FILE.to_owned(), text: text.clone() });
+            if let Some(first) = project.settings.workflows.first() {
+                let message = format!(
+                    "the project names the workflow file `{}`, but it is read from memory; hand the file over with the other documents and \
+                     leave `workflows` out",
+                    first.source
+                );
+                let wrong = problem(Path::new(PROJECT_FILE), "PROJECT_FILE_UNREADABLE", message);
+                project.problems.push(Diagnostic { line: first.line, column: first.column, ..wrong });
+            }
+        }
+        if documents.workflows.len() > WORKFLOWS_MAX {
+            let message =
+                format!("the project has {} workflows, at most {WORKFLOWS_MAX} are read", documents.workflows.len());
+            project.problems.push(problem(Path::new(PROJECT_FILE), "PROJECT_TOO_LARGE", message));
+            project.files.truncate(WORKFLOWS_MAX);
+        }
+        project
+    }
+
     fn read_settings(&mut self, path: &Path) {
-        let Some(file) = self.source(path, None) else { return };
-        let outcome = parse_project(&file);
+        if let Some(file) = self.source(path, None) {
+            self.take_settings(&file);
+        }
+    }
+
+    fn take_settings(&mut self, file: &SourceFile) {
+        let outcome = parse_project(file);
         self.problems.extend(outcome.diagnostics);
         self.settings = outcome.value.unwrap_or_default();
     }
@@ -121,7 +156,7 @@ impl Project {
     }
 
     /// What the operator says to each plugin, and what is wrong with that.
-    pub(crate) fn policies(&self) -> (BTreeMap<String, PluginPolicy>, Vec<Diagnostic>) {
+    pub fn policies(&self) -> (BTreeMap<String, PluginPolicy>, Vec<Diagnostic>) {
         let mut problems = Vec::new();
         let file = self.root.join(PROJECT_FILE);
         let mut policies: BTreeMap<String, PluginPolicy> = BTreeMap::new();
@@ -140,13 +175,21 @@ impl Project {
     }
 
     /// Who keeps the stores, and where the Redis server is.
-    pub(crate) fn stores(&self, args: &HostArgs) -> (StoreSettings, Vec<Diagnostic>) {
+    pub fn stores(&self, overrides: &Overrides) -> (StoreSettings, Vec<Diagnostic>) {
         let compozy_plan::Project { stores, redis_url, .. } = &self.settings;
-        StoreSettings::resolve(args, stores, redis_url.as_ref(), &self.root.join(PROJECT_FILE))
+        StoreSettings::resolve(overrides, stores, redis_url.as_ref(), &self.root.join(PROJECT_FILE))
+    }
+
+    /// All that the project says to the operator's side of the host, and what is wrong with it.
+    pub fn settings(&self, overrides: &Overrides) -> (OperatorSettings, Vec<Diagnostic>) {
+        let (policies, mut problems) = self.policies();
+        let (StoreSettings { selection: stores, redis }, wrong) = self.stores(overrides);
+        problems.extend(wrong);
+        (OperatorSettings { policies, stores, redis, retention: self.retention() }, problems)
     }
 
     /// How long executions are kept after their end.
-    pub(crate) fn retention(&self) -> Retention {
+    pub fn retention(&self) -> Retention {
         let compozy_plan::Retention { success_ms, failed_ms, timed_out_ms, canceled_ms } = self.settings.retention;
         let time = |ms: Option<u64>| ms.map(Duration::from_millis);
         Retention {
@@ -159,7 +202,7 @@ impl Project {
 
     /// The plans of all workflows, and every problem of the project's files. Without a catalog (no plugins could be loaded)
     /// tools are not looked up.
-    pub(crate) fn compile(&self, catalog: Option<&Catalog>) -> (Vec<Arc<Plan>>, Vec<Diagnostic>) {
+    pub fn compile(&self, catalog: Option<&Catalog>) -> (Vec<Arc<Plan>>, Vec<Diagnostic>) {
         let mut plans: BTreeMap<String, (Arc<Plan>, &str)> = BTreeMap::new();
         let mut problems = self.problems.clone();
         for file in &self.files {

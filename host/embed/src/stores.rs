@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use compozy_plan::{Diagnostic, Secret, StoreSetting};
 use compozy_runtime::{RedisSettings, Role, StoreSelection};
 
-use crate::args::HostArgs;
+use crate::options::Overrides;
 use crate::project::problem;
 
 /// The built-in that keeps stores on a Redis server.
@@ -16,16 +16,20 @@ const COMMAND_LINE: &str = "the command line or environment";
 
 /// What was found.
 #[derive(Debug, Default)]
-pub(crate) struct StoreSettings {
-    pub(crate) selection: StoreSelection,
-    pub(crate) redis: Option<RedisSettings>,
+pub struct StoreSettings {
+    /// Which plugin keeps what.
+    pub selection: StoreSelection,
+    /// The Redis server, if one is named.
+    pub redis: Option<RedisSettings>,
 }
 
 /// `ROLE=PLUGIN` on the command line.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct StoreChoice {
-    role: Role,
-    plugin: String,
+pub struct StoreChoice {
+    /// The role.
+    pub role: Role,
+    /// The plugin's name.
+    pub plugin: String,
 }
 
 impl std::str::FromStr for StoreChoice {
@@ -42,7 +46,7 @@ impl std::str::FromStr for StoreChoice {
 }
 
 /// The store of this name.
-pub(crate) fn role_named(name: &str) -> Result<Role, String> {
+pub fn role_named(name: &str) -> Result<Role, String> {
     Role::STORES.into_iter().find(|role| role.name() == name).ok_or_else(|| {
         let known = Role::STORES.map(Role::name).join(", ");
         format!("there is no store `{name}`; the stores are {known}")
@@ -51,8 +55,8 @@ pub(crate) fn role_named(name: &str) -> Result<Role, String> {
 
 impl StoreSettings {
     /// Puts the settings together, and tells everything that is wrong with them.
-    pub(crate) fn resolve(
-        args: &HostArgs,
+    pub fn resolve(
+        overrides: &Overrides,
         stores: &[StoreSetting],
         url: Option<&Secret>,
         project_file: &Path,
@@ -69,7 +73,7 @@ impl StoreSettings {
             }
         }
         let mut chosen: Vec<Role> = Vec::new();
-        for StoreChoice { role, plugin } in &args.store {
+        for StoreChoice { role, plugin } in &overrides.stores {
             if chosen.contains(role) {
                 let message = format!("`--store` names the role `{}` twice; it can have one plugin", role.name());
                 problems.push(wrong(Path::new(COMMAND_LINE), message));
@@ -77,22 +81,17 @@ impl StoreSettings {
             chosen.push(*role);
             choose(&mut selection, *role, plugin);
         }
-        let redis = match redis_url(args, url, project_file) {
+        let redis = match redis_url(overrides, url, project_file) {
             Ok(Some(url)) => RedisSettings::parse(&url).map(Some).map_err(|error| error.to_string()),
             Ok(None) => serverless(&selection).map_or(Ok(None), Err),
             Err(why) => Err(why),
         };
-        let place = if args.redis_url.is_some() { Path::new(COMMAND_LINE) } else { project_file };
+        let place = if overrides.redis_url.is_some() { Path::new(COMMAND_LINE) } else { project_file };
         let redis = redis.unwrap_or_else(|why| {
             problems.push(wrong(place, why));
             None
         });
         (Self { selection, redis }, problems)
-    }
-
-    /// Whether the built-in of this name is of any use.
-    pub(crate) fn needs(&self, builtin: &str) -> bool {
-        builtin != REDIS_PLUGIN || self.redis.is_some()
     }
 }
 
@@ -101,9 +100,9 @@ fn choose(selection: &mut StoreSelection, role: Role, plugin: &str) {
 }
 
 /// The address of the Redis server, wherever it is told. Errors never have it: it may hold a password.
-fn redis_url(args: &HostArgs, url: Option<&Secret>, project_file: &Path) -> Result<Option<String>, String> {
+fn redis_url(overrides: &Overrides, url: Option<&Secret>, project_file: &Path) -> Result<Option<String>, String> {
     // The argument parser has put the environment variable where the flag is missing.
-    if let Some(url) = &args.redis_url {
+    if let Some(url) = &overrides.redis_url {
         return Ok(Some(url.clone()));
     }
     match url {
@@ -142,10 +141,9 @@ fn serverless(selection: &StoreSelection) -> Option<String> {
 mod tests {
     use super::*;
 
-    fn args(options: &[&str]) -> HostArgs {
-        use clap::Parser;
-        let options = ["compozy-host"].iter().chain(options);
-        crate::args::Cli::try_parse_from(options).expect("valid options").host
+    fn chosen(choices: &[&str]) -> Overrides {
+        let stores = choices.iter().map(|choice| choice.parse().expect("ROLE=PLUGIN")).collect();
+        Overrides { stores, redis_url: None }
     }
 
     fn setting(role: &str, plugin: &str) -> StoreSetting {
@@ -155,8 +153,8 @@ mod tests {
     #[test]
     fn the_command_line_goes_before_the_project_file() {
         let stores = [setting("cache", "mine"), setting("locks", "mine")];
-        let args = args(&["--store", "cache=other"]);
-        let (found, problems) = StoreSettings::resolve(&args, &stores, None, Path::new("p/compozy.yaml"));
+        let overrides = chosen(&["cache=other"]);
+        let (found, problems) = StoreSettings::resolve(&overrides, &stores, None, Path::new("p/compozy.yaml"));
         assert!(problems.is_empty(), "{problems:?}");
         let StoreSelection { cache, locks, events, .. } = found.selection;
         let named = [cache, locks, events].map(Option::unwrap);
@@ -166,8 +164,8 @@ mod tests {
     #[test]
     fn every_problem_is_told_at_once() {
         let stores = [setting("cahce", "mine"), setting("locks", "redis")];
-        let args = args(&["--store", "events=a", "--store", "events=b"]);
-        let (_, problems) = StoreSettings::resolve(&args, &stores, None, Path::new("p/compozy.yaml"));
+        let overrides = chosen(&["events=a", "events=b"]);
+        let (_, problems) = StoreSettings::resolve(&overrides, &stores, None, Path::new("p/compozy.yaml"));
         let problems = problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n");
         for words in ["p/compozy.yaml:3:5", "`cahce`", "`events` twice", "`locks` is to be kept", "--redis-url"] {
             assert!(problems.contains(words), "{words} is missing in:\n{problems}");
@@ -179,11 +177,12 @@ mod tests {
         let folder = tempfile::tempdir().expect("a folder");
         std::fs::write(folder.path().join("url"), "redis://10.0.0.1:6380\n").expect("written");
         let file = folder.path().join("compozy.yaml");
-        let from = |secret: Secret| redis_url(&args(&[]), Some(&secret), &file);
+        let from = |secret: Secret| redis_url(&Overrides::default(), Some(&secret), &file);
         assert_eq!(from(Secret::File("url".to_owned())), Ok(Some("redis://10.0.0.1:6380".to_owned())));
         let missing = from(Secret::Env("COMPOZY_TEST_NOT_SET".to_owned())).expect_err("not set");
         assert!(missing.contains("COMPOZY_TEST_NOT_SET"), "{missing}");
-        let flag = redis_url(&args(&["--redis-url", "redis://a"]), Some(&Secret::Value("redis://b".to_owned())), &file);
+        let overridden = Overrides { redis_url: Some("redis://a".to_owned()), ..Overrides::default() };
+        let flag = redis_url(&overridden, Some(&Secret::Value("redis://b".to_owned())), &file);
         assert_eq!(flag, Ok(Some("redis://a".to_owned())));
     }
 }
