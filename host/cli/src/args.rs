@@ -7,8 +7,9 @@ use clap::{Args, Parser, Subcommand};
 use compozy_config::{Assignment, Given, Secret};
 use compozy_runtime::Role;
 
+use compozy_embed::StoreChoice;
+
 pub(crate) use crate::settings::{HostArgs, ServeArgs};
-use crate::stores::StoreChoice;
 
 /// Where a host is asked when nobody says where it listens.
 pub(crate) const LISTEN: &str = "127.0.0.1:5001";
@@ -259,7 +260,7 @@ pub(crate) struct PluginTestArgs {
     /// A component (`.wasm`, with or without a `plugin.toml` beside it), or the name of a built-in.
     pub(crate) plugin: String,
     /// Only this role; may be repeated. [default: all that it exports]
-    #[arg(long, value_name = "ROLE", value_parser = crate::stores::role_named)]
+    #[arg(long, value_name = "ROLE", value_parser = compozy_embed::stores::role_named)]
     pub(crate) role: Vec<Role>,
     /// Only rules whose name contains this, for example `cache/ttl`.
     #[arg(long, value_name = "TEXT")]

@@ -1,12 +1,12 @@
 //! `config`: what holds, what is wrong, and what there is.
 
+use compozy_embed::Project;
 use compozy_plan::{Diagnostic, Severity, parse_project};
 use serde_json::json;
 
 use crate::args::{ConfigCommand, HostArgs};
 use crate::exit::{Exit, Fatal};
 use crate::output::{result, say};
-use crate::project::Project;
 
 /// Prints what was asked for.
 #[expect(clippy::unnecessary_wraps, reason = "all commands have one signature")]
@@ -60,7 +60,7 @@ fn validate(host: &HostArgs, as_json: bool) -> Exit {
 pub(crate) fn problems(host: &HostArgs) -> Vec<Diagnostic> {
     let project = Project::read(&host.project);
     let mut problems = host.file.as_ref().map(|file| parse_project(file).diagnostics).unwrap_or_default();
-    let found = project.stores(host).1.into_iter().chain(host.loaded.problems.clone()).chain(project.policies().1);
+    let found = project.settings(&host.loaded).1.into_iter().chain(host.loaded.problems.clone());
     for problem in found {
         if !problems.contains(&problem) {
             problems.push(problem);

@@ -29,7 +29,7 @@ const EXPORT_BYTES_MAX: u64 = 512 * 1024 * 1024;
 
 /// Prints what was asked for.
 pub(crate) fn look(host: &HostArgs, what: &Executions) -> Result<Exit, Fatal> {
-    threads::run(|_guests| async move {
+    threads::run(async move {
         match what {
             Executions::Watch { id, remote } => watch(remote.address(), id).await,
             Executions::Verify { file: Some(file), .. } => verify_file(file),
@@ -43,7 +43,7 @@ pub(crate) fn look(host: &HostArgs, what: &Executions) -> Result<Exit, Fatal> {
 
 /// Copies the journal to a new file.
 pub(crate) fn backup(host: &HostArgs, to: &Path) -> Result<Exit, Fatal> {
-    threads::run(|_guests| async move {
+    threads::run(async move {
         open(host)?.backup(to).await.map_err(|error| engine_fatal(&error))?;
         result(&format!("backup: {}", to.display()));
         Ok(Exit::Ok)

@@ -1,35 +1,28 @@
-//! `compozy-host`: the binary. Options, the wiring of engine and runtime, and the order of start and stop.
+//! `compozy-host`: the binary. What a host is and in which order it begins is in `compozy-embed`.
 //!
 //! - `args`, `exit`, `output`, `logging`, `signals`: what the process is to its caller
-//! - `settings`, `builtins`, `project`, `stores`, `executor`, `host`: what is put together
-//! - `serve`, `run`, `validate`, `config`, `doctor`, `plugin_test`, `executions`, `control`, `watch`: one file or folder per command; `tree` draws
-//!   for the last
-//! - `upkeep`: what a host does beside its work
+//! - `settings`: what it is told; `host`: from that to the library, and its refusals as the end of the process
+//! - `serve`, `run`, `validate`, `config`, `doctor`, `plugin_test`, `executions`, `control`, `watch`: one file or folder per command;
+//!   `tree` draws for the last
 
 mod args;
-mod builtins;
 mod config;
 mod control;
 mod doctor;
 mod executions;
-mod executor;
 mod exit;
 mod host;
 mod logging;
-mod memory;
 mod output;
 mod plugin_test;
 mod progress;
-mod project;
 mod render;
 mod run;
 mod serve;
 mod settings;
 mod signals;
-mod stores;
 mod threads;
 mod tree;
-mod upkeep;
 mod validate;
 mod watch;
 

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use async_trait::async_trait;
 use compozy_conformance::{Backend, ManualClock, Options, Report, Subject, Suite};
+use compozy_embed::builtins::EMBEDDED;
 use compozy_runtime::bindings::compozy::host::redis::{Atomicity, Commands};
 use compozy_runtime::redis::RedisClient;
 use compozy_runtime::stores::{Span, Stores};
@@ -15,7 +16,6 @@ use compozy_runtime::{
 };
 
 use crate::args::{HostArgs, PluginTestArgs};
-use crate::builtins::EMBEDDED;
 use crate::exit::{Exit, Fatal};
 use crate::output::{result, say};
 use crate::threads;
@@ -57,7 +57,7 @@ pub(crate) fn test(host: &HostArgs, args: &PluginTestArgs) -> Result<Exit, Fatal
         opened: AtomicU64::new(0),
     };
     let wanted = args.role.clone();
-    let summary = threads::run(|_guests| async move {
+    let summary = threads::run(async move {
         let roles = subject.roles(&wanted).await.map_err(usage)?;
         let names: Vec<&str> = roles.iter().map(|role| role.name()).collect();
         say(&format!("{}: {} operations for each of {}", args.plugin, options.operations, names.join(", ")));

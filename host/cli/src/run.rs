@@ -4,18 +4,18 @@ use std::io::Read;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use compozy_embed::Host;
 use compozy_engine::EngineError;
-use compozy_engine::port::{Engine, Execution, ExecutionId, StartRequest};
+use compozy_engine::port::{Execution, ExecutionId, StartRequest};
 use compozy_interpreter::Status;
 use compozy_plan::plan::Plan;
 use compozy_server::view;
 use serde_json::Value;
-use tokio::runtime::Handle;
 use tokio::sync::broadcast::error::RecvError;
 
 use crate::args::{HostArgs, RunArgs};
 use crate::exit::{Exit, Fatal};
-use crate::host::{Host, engine_fatal};
+use crate::host::{choose, engine_fatal, host_of};
 use crate::output::{result, say};
 use crate::progress::Progress;
 use crate::signals::Signals;
@@ -36,18 +36,18 @@ enum End {
 /// Runs one workflow and prints its output.
 pub(crate) fn run(host: &HostArgs, args: &RunArgs) -> Result<Exit, Fatal> {
     let input = read_input(&args.input)?;
-    threads::run(|guests| run_on(host, args, input, guests))
+    threads::run(run_on(host, args, input))
 }
 
-async fn run_on(host: &HostArgs, args: &RunArgs, input: Value, guests: Handle) -> Result<Exit, Fatal> {
+async fn run_on(host: &HostArgs, args: &RunArgs, input: Value) -> Result<Exit, Fatal> {
     let mut signals = Signals::catch()?;
-    let prepared = Host::prepare(host, &args.path).await?;
-    let plan = prepared.choose(args.workflow.as_deref())?;
-    let host = prepared.start(guests)?;
+    let prepared = host_of(host, &args.path)?.drain(DRAIN).prepare().await?;
+    let plan = choose(prepared.workflows(), args.workflow.as_deref())?;
+    let host = prepared.start().await?;
     let begun = Instant::now();
     let ended = follow(&host, plan, input, args, &mut signals).await;
     signals.force_on_next();
-    host.stop(DRAIN).await;
+    host.stop().await;
     let (id, end) = ended?;
     let wall_ms = begun.elapsed().as_millis();
     match end {
@@ -78,15 +78,15 @@ async fn follow(
     signals: &mut Signals,
 ) -> Result<(ExecutionId, End), Fatal> {
     let begun = Instant::now();
-    let mut notices = host.engine.watch();
+    let mut notices = host.watch();
     let start = StartRequest { plan: plan.clone(), input, idempotency_key: None, priority: None };
-    let id = host.engine.start(start).await.map_err(|error| match error {
+    let id = host.engine().start(start).await.map_err(|error| match error {
         EngineError::InvalidInput { .. } => Fatal::new(Exit::Failed, error),
         error => engine_fatal(&error),
     })?;
     let mut progress = Progress::new(id.clone(), &plan, args.quiet);
     let waited = id.clone();
-    let ended = host.engine.wait(&waited);
+    let ended = host.engine().wait(&waited);
     let timeout = async {
         match args.timeout {
             Some(timeout) => tokio::time::sleep(timeout).await,

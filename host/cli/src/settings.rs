@@ -6,11 +6,11 @@ use std::time::Duration;
 
 use compozy_config::process::{environment, read_secret};
 use compozy_config::{Assignment, Loaded, Sources};
+use compozy_embed::project::{PROJECT_FILE, UNREADABLE, read_bounded, unreadable};
 use compozy_plan::SourceFile;
 
 use crate::args::{HostFlags, ServeFlags};
 use crate::exit::{Exit, Fatal};
-use crate::project::{PROJECT_FILE, UNREADABLE, read_bounded, unreadable};
 
 /// What holds for every command. Problems are beside it, to be told with everything else that is wrong.
 #[derive(Debug)]

@@ -1,10 +1,9 @@
-//! Two tokio runtimes: one for HTTP and the engine, one for guests, so that no guest can hold up an answer or a commit.
+//! The tokio runtime of the control side: HTTP, the engine, this program. Guests have threads of their own.
 
 use std::future::Future;
-use std::thread::available_parallelism;
 use std::time::Duration;
 
-use tokio::runtime::{Builder, Handle, Runtime};
+use tokio::runtime::Builder;
 
 use crate::exit::Fatal;
 
@@ -13,21 +12,15 @@ const CONTROL_THREADS: usize = 2;
 /// At the end, what still runs has this long before it is cut off.
 const LAST_WAIT: Duration = Duration::from_secs(1);
 
-/// Runs `work` on the control side and ends every thread when it is done. `work` gets the guests' side.
-pub(crate) fn run<T, F: Future<Output = Result<T, Fatal>>>(work: impl FnOnce(Handle) -> F) -> Result<T, Fatal> {
-    let guests = runtime("guest", available_parallelism().map_or(1, usize::from))?;
-    let control = runtime("control", CONTROL_THREADS)?;
-    let result = control.block_on(work(guests.handle().clone()));
-    guests.shutdown_timeout(LAST_WAIT);
-    control.shutdown_timeout(LAST_WAIT);
-    result
-}
-
-fn runtime(name: &'static str, threads: usize) -> Result<Runtime, Fatal> {
-    Builder::new_multi_thread()
-        .thread_name(name)
-        .worker_threads(threads)
+/// Runs `work` and ends every thread when it is done.
+pub(crate) fn run<T>(work: impl Future<Output = Result<T, Fatal>>) -> Result<T, Fatal> {
+    let control = Builder::new_multi_thread()
+        .thread_name("control")
+        .worker_threads(CONTROL_THREADS)
         .enable_all()
         .build()
-        .map_err(|error| Fatal::setup(format!("the `{name}` threads cannot be started: {error}")))
+        .map_err(|error| Fatal::setup(format!("the `control` threads cannot be started: {error}")))?;
+    let result = control.block_on(work);
+    control.shutdown_timeout(LAST_WAIT);
+    result
 }

@@ -2,36 +2,33 @@
 
 use std::path::Path;
 
+use compozy_embed::{Project, catalog};
 use compozy_plan::{Diagnostic, Severity};
 use compozy_runtime::{Runtime, RuntimeOptions};
 use serde_json::json;
 
 use crate::args::{HostArgs, ValidateArgs};
 use crate::exit::{Exit, Fatal};
-use crate::host::{builtins, catalog};
 use crate::output::{result, say};
-use crate::project::Project;
 use crate::threads;
 
 /// Prints what is wrong. The plugins are loaded, so that tools, actions and grants are checked too; nothing is written to
 /// the data folder.
 pub(crate) fn validate(host: &HostArgs, args: &ValidateArgs) -> Result<Exit, Fatal> {
     let project = Project::read(&args.path);
-    let (policies, mut found) = project.policies();
-    let (stores, wrong) = project.stores(host);
-    found.extend(wrong);
+    let (settings, mut found) = project.settings(&host.loaded);
     let scratch = Scratch::new()?;
     let options = RuntimeOptions {
         plugin_dirs: host.plugins.clone(),
-        builtins: builtins(|name| stores.needs(name)),
-        policies,
-        stores: stores.selection,
-        redis: stores.redis,
+        builtins: settings.builtins(),
+        policies: settings.policies,
+        stores: settings.stores,
+        redis: settings.redis,
         // What a host has compiled already is used; without a data folder all is compiled here and thrown away.
         code_cache_dir: Some(host.data_dir.join("code")).filter(|folder| folder.is_dir()),
         ..RuntimeOptions::new(&scratch.0)
     };
-    let runtime = threads::run(|_guests| async { Ok(Runtime::open(options).await) })?;
+    let runtime = threads::run(async { Ok(Runtime::open(options).await) })?;
     let plugin_problems = match &runtime {
         Ok(_) => Vec::new(),
         Err(error) => error.0.clone(),

@@ -4,6 +4,7 @@
 //! - [`error`] is why an engine refuses; every error has a stable code and a kind.
 //! - [`attempt`] runs one attempt of a task and judges its end; [`request`] checks what callers want.
 //! - [`vault`] keeps large values apart; [`blob_store`] is where values too large for a journal are kept.
+//! - [`services`] is what an engine rests on, and whether it is there.
 //! - [`limits`] holds every bound with its unit.
 //! - [`verify`] takes what is recorded of an execution through the interpreter again.
 //! - [`local`] is the embedded engine: a journal in one SQLite file and nothing else.
@@ -18,6 +19,7 @@ pub mod local;
 pub mod port;
 pub mod request;
 pub mod run_limit;
+pub mod services;
 pub mod signal;
 pub mod vault;
 pub mod verify;

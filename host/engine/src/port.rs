@@ -11,6 +11,8 @@ use compozy_plan::plan::{Plan, Tool};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::services::{ServiceHealth, WorkerHealth};
+
 /// Names an execution. Sorts by the time of its start.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
@@ -552,6 +554,14 @@ pub trait Engine: Send + Sync + 'static {
     }
     /// How it feels. Does no I/O.
     fn health(&self) -> EngineHealth;
+    /// The services that it rests on. Does no I/O.
+    fn services(&self) -> Vec<ServiceHealth> {
+        Vec::new()
+    }
+    /// The queues that somebody must take work from, so that executions go on. Does no I/O.
+    fn workers(&self) -> Vec<WorkerHealth> {
+        Vec::new()
+    }
     /// Takes no more work, lets running attempts end for at most `drain`, and closes. Idempotent.
     /// What was not done goes on at the next start.
     async fn stop(&self, drain: Duration);

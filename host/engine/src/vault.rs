@@ -192,7 +192,7 @@ impl Vault {
             Ok(Some(bytes)) => Ok(bytes),
             Ok(None) => Err(lost("it is not in the blob store".to_owned())),
             Err(error @ BlobStoreError::Damaged { .. }) => Err(lost(error.to_string())),
-            Err(error @ BlobStoreError::Unavailable { .. }) => {
+            Err(error @ (BlobStoreError::Unavailable { .. } | BlobStoreError::Refused { .. })) => {
                 Err(BlobError::Unavailable { blob: blob.clone(), reason: error.to_string() })
             }
         }
@@ -279,7 +279,8 @@ fn key_of(digest: &str) -> Option<Key> {
 /// What a failing blob store means for a request.
 pub fn unavailable(error: &BlobStoreError) -> EngineError {
     match error {
-        BlobStoreError::Unavailable { place, action, reason } => {
+        // What refuses now may be allowed by an operator while the work waits.
+        BlobStoreError::Unavailable { place, action, reason } | BlobStoreError::Refused { place, action, reason } => {
             EngineError::StorageUnavailable { folder: place.into(), action, reason: reason.clone() }
         }
         BlobStoreError::Damaged { .. } => EngineError::Internal(error.to_string()),

@@ -34,6 +34,8 @@ pub const STREAM_STALL: Duration = Duration::from_secs(30);
 pub const EVENTS_BUFFER_MAX: usize = 16;
 /// Events of a journal that are read at once for a stream.
 pub const EVENTS_PAGE_MAX: usize = 256;
+/// Clients whose rates are remembered at once; when there are more, all are forgotten.
+pub const RATED_CLIENTS_MAX: usize = 100_000;
 /// Executions that one answer lists when the client does not say how many.
 pub const LIST_DEFAULT: usize = 50;
 /// Input violations that one answer lists; further ones are counted.

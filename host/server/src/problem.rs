@@ -80,6 +80,8 @@ codes! {
     PayloadTooLarge = "PAYLOAD_TOO_LARGE", StatusCode::PAYLOAD_TOO_LARGE, "The body is too large", false;
     /// The body is not declared as JSON.
     UnsupportedMediaType = "UNSUPPORTED_MEDIA_TYPE", StatusCode::UNSUPPORTED_MEDIA_TYPE, "The body is not declared as JSON", false;
+    /// The client asks too often.
+    RateLimited = "RATE_LIMITED", StatusCode::TOO_MANY_REQUESTS, "The client asks too often", true;
     /// A defect of the host.
     Internal = "INTERNAL", StatusCode::INTERNAL_SERVER_ERROR, "The host has a defect", false;
     /// The journal on the disk is not usable; an operator must look at it.
@@ -134,6 +136,11 @@ impl Problem {
     /// The code.
     pub fn code(&self) -> Code {
         self.code
+    }
+
+    /// The sentence for a person.
+    pub fn detail(&self) -> &str {
+        &self.detail
     }
 
     /// The document; `instance` is the path of the request.
@@ -200,7 +207,8 @@ mod tests {
         assert_eq!(texts.len(), Code::ALL.len());
         for code in Code::ALL {
             assert!(code.status().is_client_error() || code.status().is_server_error(), "{code:?}");
-            assert_eq!(code.retryable(), code.status() == StatusCode::SERVICE_UNAVAILABLE, "{code:?}");
+            let later = [StatusCode::SERVICE_UNAVAILABLE, StatusCode::TOO_MANY_REQUESTS].contains(&code.status());
+            assert_eq!(code.retryable(), later, "{code:?}");
             assert!(!code.title().ends_with('.'), "{code:?}");
         }
     }

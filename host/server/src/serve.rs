@@ -1,18 +1,24 @@
 //! Accepts connections, bounded in number and in the time that a client may take, until it is told to stop.
 
+use std::convert::Infallible;
 use std::future::Future;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
+use axum::body::Body;
+use axum::http::{Request, Response};
+use axum::routing::future::RouteFuture;
+use hyper::body::Incoming;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
-use hyper_util::service::TowerToHyperService;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::task::JoinSet;
 
 use crate::limits::{HEAD_BYTES_MAX, HEADERS_MAX, Limits};
+use crate::rate::ClientAddress;
 
 /// After the system refused a connection (no more file descriptors), the next try follows after this long.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -27,13 +33,16 @@ pub async fn serve(listener: TcpListener, router: Router, limits: &Limits, stop:
         .max_buf_size(HEAD_BYTES_MAX)
         .max_headers(HEADERS_MAX);
     tokio::pin!(stop);
+    // Whatever becomes of this future, no connection outlives it.
+    let mut open = JoinSet::new();
     loop {
         let accepted = tokio::select! {
             biased;
             () = &mut stop => break,
+            Some(_) = open.join_next(), if !open.is_empty() => continue,
             accepted = accept(&listener, &places) => accepted,
         };
-        let (stream, place) = match accepted {
+        let (stream, client, place) = match accepted {
             Ok(accepted) => accepted,
             Err(error) => {
                 tracing::warn!(%error, "connection not accepted");
@@ -41,9 +50,9 @@ pub async fn serve(listener: TcpListener, router: Router, limits: &Limits, stop:
                 continue;
             }
         };
-        let service = TowerToHyperService::new(router.clone());
+        let service = FromClient { router: router.clone(), client };
         let connection = connections.watch(http.serve_connection(TokioIo::new(stream), service));
-        tokio::spawn(async move {
+        open.spawn(async move {
             if let Err(error) = connection.await {
                 tracing::debug!(%error, "connection ended early");
             }
@@ -54,15 +63,34 @@ pub async fn serve(listener: TcpListener, router: Router, limits: &Limits, stop:
     if tokio::time::timeout(limits.connection_drain, connections.shutdown()).await.is_err() {
         tracing::warn!("some requests did not end in time and were cut off");
     }
+    open.shutdown().await;
+}
+
+/// The routes for the requests of one connection.
+struct FromClient {
+    router: Router,
+    client: ClientAddress,
+}
+
+impl hyper::service::Service<Request<Incoming>> for FromClient {
+    type Response = Response<Body>;
+    type Error = Infallible;
+    type Future = RouteFuture<Infallible>;
+
+    fn call(&self, mut request: Request<Incoming>) -> Self::Future {
+        request.extensions_mut().insert(self.client);
+        // Routes are always ready, so nobody need wait for that.
+        tower::Service::call(&mut self.router.clone(), request)
+    }
 }
 
 async fn accept(
     listener: &TcpListener,
     places: &Arc<Semaphore>,
-) -> io::Result<(TcpStream, tokio::sync::OwnedSemaphorePermit)> {
+) -> io::Result<(TcpStream, ClientAddress, OwnedSemaphorePermit)> {
     let place = Arc::clone(places).acquire_owned().await.expect("the semaphore is never closed");
-    let (stream, _) = listener.accept().await?;
+    let (stream, address) = listener.accept().await?;
     // Answers are small and written at once; waiting to fill a packet only adds time.
     stream.set_nodelay(true)?;
-    Ok((stream, place))
+    Ok((stream, ClientAddress(address.ip()), place))
 }

@@ -4,11 +4,13 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use compozy_engine::port::Engine;
+use compozy_engine::services::ServiceHealth;
 use compozy_plan::plan::Plan;
 use serde_json::Value;
 use tokio::sync::watch;
 
 use crate::limits::Limits;
+use crate::rate::RateLimiter;
 
 /// The workflows that can be started, by id.
 #[derive(Debug, Clone, Default)]
@@ -65,6 +67,8 @@ pub struct HostHealth {
     pub trouble: Option<String>,
     /// One object per plugin: name, version, digest, roles, origin, capabilities.
     pub plugins: Vec<Value>,
+    /// Services that the host uses beside its engine.
+    pub services: Vec<ServiceHealth>,
 }
 
 /// Answers how the host is made up right now. Does no I/O and never blocks.
@@ -113,4 +117,6 @@ pub struct AppState {
     pub lifecycle: Lifecycle,
     /// See [`Limits`].
     pub limits: Arc<Limits>,
+    /// How often one client may ask; `None` is as often as it likes.
+    pub rates: Option<Arc<dyn RateLimiter>>,
 }

@@ -224,6 +224,12 @@ async fn missing_attributes(client: &Client, address: &Address) -> Result<Vec<&'
     Ok(ATTRIBUTES.into_iter().filter(|name| !known.contains_key(*name)).collect())
 }
 
+/// Whether a server answers and has the namespace.
+pub async fn reach(address: &Address) -> Result<(), ConnectError> {
+    let client = connect(address).await?;
+    describe_namespace(&client, address).await.map(drop)
+}
+
 /// Looks at a server as `doctor` does: changes nothing.
 pub async fn inspect(address: &Address) -> Vec<Finding> {
     let finding = |what, good, text: String| Finding { what, good, text };

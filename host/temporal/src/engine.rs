@@ -11,6 +11,7 @@ use compozy_engine::port::{
     Notice, Outcome, StartRequest,
 };
 use compozy_engine::request::{check_input, check_start, fingerprint, json_bytes};
+use compozy_engine::services::{ServiceHealth, WorkerHealth};
 use compozy_engine::vault::Vault;
 use compozy_engine::verify::{HISTORY_FORMAT, RecordedState, ScheduledTask};
 use compozy_engine::{Difference, EngineError, History};
@@ -26,7 +27,7 @@ use crate::error::Server;
 use crate::health::Pulse;
 use crate::limits::FOLLOW_EVERY;
 use crate::names::workflow_queue;
-use crate::options::TemporalOptions;
+use crate::options::{Companion, TemporalOptions};
 use crate::starter::{Beginning, Starter, derived_id, fresh_id};
 use crate::worker::Workers;
 
@@ -37,6 +38,7 @@ pub struct TemporalEngine {
     pulse: Pulse,
     notices: broadcast::Sender<Notice>,
     running: Arc<AtomicU64>,
+    companion: Option<Arc<dyn Companion>>,
 }
 
 impl TemporalEngine {
@@ -61,8 +63,8 @@ impl TemporalEngine {
         let notices = broadcast::Sender::new(engine_limits::WATCH_NOTICES_MAX);
         let running = Arc::new(AtomicU64::new(0));
         let workers = Workers::start(&client, &options, &caller, &notices, &running).await?;
-        let pulse = Pulse::start(client, options.address.clone(), options.rpc_timeout);
-        Ok(Self { caller, workers, pulse, notices, running })
+        let pulse = Pulse::start(client, &options);
+        Ok(Self { caller, workers, pulse, notices, running, companion: options.companion })
     }
 
     /// Ends everything as the death of the process would: without a word to the server. For tests.
@@ -252,23 +254,33 @@ impl Engine for TemporalEngine {
     }
 
     fn health(&self) -> EngineHealth {
-        let pulse = self.pulse.now();
+        let trouble = self.pulse.trouble().or_else(|| self.workers.trouble());
         EngineHealth {
             engine: "temporal",
-            writable: pulse.trouble.is_none() && self.workers.trouble().is_none(),
-            detail: pulse
-                .trouble
-                .or_else(|| self.workers.trouble())
-                .unwrap_or_else(|| format!("Temporal at {}, behaviour {BEHAVIOUR_VERSION}", self.pulse.address())),
-            open_executions: pulse.open_executions,
+            writable: trouble.is_none(),
+            detail: trouble.unwrap_or_else(|| {
+                format!("Temporal at {}, behaviour {BEHAVIOUR_VERSION}", self.pulse.service().address)
+            }),
+            open_executions: self.pulse.open_executions(),
             running_tasks: self.running.load(Ordering::Relaxed),
             commits: 0,
         }
     }
 
+    fn services(&self) -> Vec<ServiceHealth> {
+        vec![self.pulse.service()]
+    }
+
+    fn workers(&self) -> Vec<WorkerHealth> {
+        self.pulse.workers()
+    }
+
     async fn stop(&self, drain: Duration) {
         self.workers.stop(drain).await;
         self.pulse.stop().await;
+        if let Some(companion) = &self.companion {
+            companion.stop().await;
+        }
     }
 }
 

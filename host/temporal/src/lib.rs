@@ -37,8 +37,8 @@ mod starter;
 mod worker;
 mod workflow;
 
-pub use self::connect::{ConnectError, Finding, inspect};
+pub use self::connect::{ConnectError, Finding, inspect, reach};
 pub use self::engine::TemporalEngine;
-pub use self::options::{Address, ApiKey, Role, TemporalOptions, Tls};
+pub use self::options::{Address, ApiKey, Companion, Role, TemporalOptions, Tls};
 pub use self::replay::{ReplayError, replay};
 pub use self::slots::{ProcessSlots, Slots, TakenSlot};

@@ -34,3 +34,5 @@ pub(crate) const FOLLOW_EVERY: Duration = Duration::from_millis(200);
 pub(crate) const HEALTH_EVERY: Duration = Duration::from_secs(2);
 /// Definitions kept in memory for callers.
 pub(crate) const PLANS_MAX: usize = 128;
+/// A worker that did not ask for work for this long is gone; one that waits asks once a minute.
+pub(crate) const POLLER_GONE: Duration = Duration::from_secs(90);

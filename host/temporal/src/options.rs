@@ -11,6 +11,13 @@ use tokio::runtime::Handle;
 
 use crate::slots::{ProcessSlots, Slots};
 
+/// Something that the engine rests on and that ends after it, for example a server of its own.
+#[async_trait::async_trait]
+pub trait Companion: Send + Sync + 'static {
+    /// Ends it. Idempotent.
+    async fn stop(&self);
+}
+
 /// Where the server is.
 #[derive(Debug, Clone)]
 pub struct Address {
@@ -106,6 +113,8 @@ pub struct TemporalOptions {
     /// Events of a history after which a run goes on in a new one as soon as nothing is under way. The same for all
     /// workers of a project, always: a replay must come to the same.
     pub history_events: u32,
+    /// Ends after the engine.
+    pub companion: Option<Arc<dyn Companion>>,
 }
 
 impl TemporalOptions {
@@ -132,6 +141,7 @@ impl TemporalOptions {
             rpc_timeout: Duration::from_secs(10),
             cached_runs: 1_000,
             history_events: crate::limits::HISTORY_EVENTS_DUE,
+            companion: None,
         }
     }
 }

@@ -9,13 +9,7 @@
 
 pub mod bench;
 mod compare;
-#[allow(dead_code, reason = "the program's own file; not all of it is used here")]
-#[path = "../../../host/cli/src/executor.rs"]
-mod executor;
 mod fixture;
-#[allow(dead_code, reason = "part of the executor")]
-#[path = "../../../host/cli/src/memory.rs"]
-mod memory;
 mod names;
 mod order;
 mod play;

@@ -8,7 +8,7 @@ use compozy_engine::port::TaskExecutor;
 use compozy_runtime::{Runtime, RuntimeOptions, StoreSelection};
 use tokio::sync::OnceCell;
 
-use crate::executor::PluginExecutor;
+use compozy_embed::PluginExecutor;
 
 /// Loads plugins when the first fixture asks for them; all fixtures share them.
 #[derive(Default)]

@@ -4,6 +4,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, anyhow, ensure};
+use compozy_embed::PluginExecutor;
 use compozy_engine::local::{LocalEngine, LocalOptions};
 use compozy_engine::port::{Engine as _, StartRequest, TaskCall, TaskExecutor, TaskReport};
 use compozy_interpreter::Status;
@@ -13,7 +14,6 @@ use serde_json::{Value, json};
 use tokio::runtime::Builder;
 
 use crate::IN_FLIGHT;
-use crate::executor::PluginExecutor;
 use crate::report::{Load, Report, percentile_ms};
 use crate::setting::{Setting, one_task, plan};
 

@@ -7,15 +7,9 @@
 
 mod backlog;
 mod client;
-#[allow(dead_code, reason = "the program's own file; its tests and errors are not used here")]
-#[path = "../../../host/cli/src/executor.rs"]
-mod executor;
 mod floor;
 mod host;
 mod local;
-#[allow(dead_code, reason = "part of the executor")]
-#[path = "../../../host/cli/src/memory.rs"]
-mod memory;
 mod report;
 mod setting;
 

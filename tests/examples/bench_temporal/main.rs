@@ -5,12 +5,6 @@
 //! counts is how much of it each run takes: time, and events of its history.
 #![expect(clippy::print_stdout, reason = "its output is its purpose")]
 
-#[allow(dead_code, reason = "the program's own file; its tests and errors are not used here")]
-#[path = "../../../host/cli/src/executor.rs"]
-mod executor;
-#[allow(dead_code, reason = "part of the executor")]
-#[path = "../../../host/cli/src/memory.rs"]
-mod memory;
 mod native;
 #[allow(dead_code, reason = "shared with the other benchmark")]
 #[path = "../bench_engine/report.rs"]
@@ -24,6 +18,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, anyhow, bail, ensure};
+use compozy_embed::PluginExecutor;
 use compozy_engine::blob_store::FileBlobs;
 use compozy_engine::local::{LocalEngine, LocalOptions};
 use compozy_engine::port::{Engine, StartRequest};
@@ -34,7 +29,6 @@ use serde_json::json;
 use temporalio_client::{Client, ClientOptions, Connection, ConnectionOptions, GrpcCompression};
 use temporalio_client::{Url, WorkflowDescribeOptions};
 
-use crate::executor::PluginExecutor;
 use crate::native::{NativeWorker, Steps};
 use crate::report::{Load, Report};
 use crate::setting::{Setting, plan};

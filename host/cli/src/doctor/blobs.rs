@@ -4,10 +4,13 @@ use std::io;
 use std::path::Path;
 
 use compozy_config::Config;
-use compozy_config::config::BlobsConfig;
+use compozy_config::config::{BlobsConfig, S3Config};
+use compozy_embed::s3_blobs;
+use compozy_engine::blob_store::BlobStore as _;
+use sha2::{Digest as _, Sha256};
 
 use super::temporal::reachable;
-use super::{Check, SERVICE_WAIT};
+use super::{Check, SERVICE_WAIT, State};
 
 const NAME: &str = "blobs";
 
@@ -20,8 +23,35 @@ pub(super) async fn check_blobs(config: &Config) -> Vec<Check> {
         BlobsConfig::S3(s3) => {
             let amazon = format!("https://s3.{}.amazonaws.com", s3.region);
             let endpoint = s3.endpoint.as_deref().unwrap_or(&amazon);
-            vec![reachable(NAME, "blobs.s3.endpoint", endpoint, config.start_timeout.min(SERVICE_WAIT)).await]
+            let first = reachable(NAME, "blobs.s3.endpoint", endpoint, config.start_timeout.min(SERVICE_WAIT)).await;
+            if first.state != State::Ok {
+                return vec![first];
+            }
+            let s3 = s3.clone();
+            let probed = tokio::task::spawn_blocking(move || bucket(&s3)).await;
+            vec![probed.unwrap_or_else(|error| Check::problem(NAME, error.to_string(), ""))]
         }
+    }
+}
+
+/// A value is written, read and removed.
+fn bucket(config: &S3Config) -> Check {
+    let advice = "check `blobs.s3`: bucket, region, keys and their rights to write, read, list and remove";
+    let value = format!("compozy-doctor {}", std::process::id());
+    let digest = hex::encode(Sha256::digest(value.as_bytes()));
+    let probe = || -> Result<(), String> {
+        let blobs = s3_blobs(config).map_err(|error| error.to_string())?;
+        blobs.put(&digest, value.as_bytes()).map_err(|error| error.to_string())?;
+        let read = blobs.get(&digest, value.len() as u64).map_err(|error| error.to_string())?;
+        blobs.delete(&digest).map_err(|error| error.to_string())?;
+        if read.as_deref() == Some(value.as_bytes()) {
+            return Ok(());
+        }
+        Err("what was read is not what was written".to_owned())
+    };
+    match probe() {
+        Ok(()) => Check::ok(NAME, format!("bucket `{}`: a value was written, read and removed", config.bucket)),
+        Err(reason) => Check::problem(NAME, format!("bucket `{}` cannot be used: {reason}", config.bucket), advice),
     }
 }
 
@@ -51,7 +81,6 @@ fn probe(folder: &Path) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::State;
     use super::*;
 
     #[test]

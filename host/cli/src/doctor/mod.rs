@@ -71,7 +71,7 @@ pub(crate) fn doctor(host: &HostArgs, as_json: bool) -> Result<Exit, Fatal> {
     let mut checks = configuration(host);
     // A refused key stands at its default here. What can be looked at is looked at all the same.
     checks.extend(machine::check(&host.data_dir));
-    checks.extend(threads::run(|_guests| async { Ok(services(host).await) })?);
+    checks.extend(threads::run(async { Ok(services(host).await) })?);
     print(&checks, as_json);
     let healthy = checks.iter().all(|check| check.state != State::Problem);
     Ok(if healthy { Exit::Ok } else { Exit::Failed })
@@ -88,9 +88,7 @@ async fn services(host: &HostArgs) -> Vec<Check> {
     };
     let temporal = async {
         match config.engine.kind {
-            EngineKind::Temporal => {
-                in_time("temporal", config.start_timeout, temporal::check_temporal(&config.engine.temporal)).await
-            }
+            EngineKind::Temporal => in_time("temporal", config.start_timeout, temporal::check_temporal(config)).await,
             EngineKind::Embedded => Vec::new(),
         }
     };

@@ -3,12 +3,11 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use compozy_embed::Project;
 use compozy_runtime::{Limit, PluginPolicy, Runtime, RuntimeOptions, StoreSelection};
 
 use super::Check;
 use crate::args::HostArgs;
-use crate::host::builtins;
-use crate::project::Project;
 
 const LOAD: &str = "plugins";
 const LIMITS: &str = "plugin limits";
@@ -37,13 +36,13 @@ pub(super) async fn check(host: &HostArgs) -> Vec<Check> {
 
 async fn load(host: &HostArgs, scratch: &Path, code: &Path) -> Vec<Check> {
     let project = Project::read(&host.project);
-    let (stores, _) = project.stores(host);
+    let (settings, _) = project.settings(&host.loaded);
     let options = RuntimeOptions {
         plugin_dirs: host.plugins.clone(),
-        builtins: builtins(|name| stores.needs(name)),
-        policies: project.policies().0,
-        stores: stores.selection,
-        redis: stores.redis,
+        builtins: settings.builtins(),
+        policies: settings.policies,
+        stores: settings.stores,
+        redis: settings.redis,
         code_cache_dir: Some(code.to_owned()),
         ..RuntimeOptions::new(scratch.join("loaded"))
     };

@@ -3,21 +3,36 @@
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use compozy_config::config::TemporalConfig;
+use compozy_config::Config;
+use compozy_embed::temporal_address;
+use compozy_temporal::Finding;
 use tokio::net::TcpStream;
 
-use super::{Check, SERVICE_WAIT};
+use super::{Check, SERVICE_WAIT, State};
 
 const NAME: &str = "temporal";
 
 /// Looks at the server that the engine `temporal` would use.
-pub(super) async fn check_temporal(config: &TemporalConfig) -> Vec<Check> {
-    if config.managed {
-        return vec![program(config.binary.as_deref())];
+pub(super) async fn check_temporal(config: &Config) -> Vec<Check> {
+    let temporal = &config.engine.temporal;
+    if temporal.managed {
+        return vec![program(temporal.binary.as_deref())];
     }
     // An address that is missing is a problem of the configuration, and told as one.
-    let Some(address) = &config.address else { return Vec::new() };
-    vec![reachable(NAME, "engine.temporal.address", address, config.rpc_timeout.min(SERVICE_WAIT)).await]
+    let Some(address) = &temporal.address else { return Vec::new() };
+    let first = reachable(NAME, "engine.temporal.address", address, temporal.rpc_timeout.min(SERVICE_WAIT)).await;
+    if first.state != State::Ok {
+        return vec![first];
+    }
+    compozy_temporal::inspect(&temporal_address(config)).await.into_iter().map(told).collect()
+}
+
+fn told(finding: Finding) -> Check {
+    match finding.good {
+        Some(true) => Check::ok(finding.what, finding.text),
+        None => Check::warning(finding.what, finding.text, "think about whether that is what you want"),
+        Some(false) => Check::problem(finding.what, finding.text, "the message says what to do"),
+    }
 }
 
 /// Whether somebody takes connections at a URL's host and port.
@@ -71,7 +86,6 @@ fn on_the_path(name: &str) -> Option<PathBuf> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::State;
     use super::*;
 
     #[tokio::test]

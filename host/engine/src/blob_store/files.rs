@@ -1,17 +1,15 @@
 //! Blobs as files: compressed with zstd, in 256 folders by the first two digits of their digest.
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
-use std::io::{self, Read as _, Write as _};
+use std::io;
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
-use sha2::{Digest as _, Sha256};
 use uuid::Uuid;
 
+use super::packed::{pack, unpack};
 use super::{BlobStore, BlobStoreError};
 
-/// Fast rather than small: the level that zstd itself takes as its default is 3.
-const LEVEL: i32 = 1;
 /// Files that are on their way begin with this; they are nobody's after a crash.
 const UNFINISHED: &str = "unfinished-";
 
@@ -70,23 +68,15 @@ impl FileBlobs {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(self.unavailable("read a blob")(error)),
         };
-        let damaged = |reason: String| BlobStoreError::Damaged { place: path.display().to_string(), reason };
-        let mut found = Vec::with_capacity(usize::try_from(bytes).unwrap_or(0));
-        let decoder = zstd::Decoder::new(file).map_err(|e| damaged(e.to_string()))?;
-        // One byte more than there should be tells that there is more.
-        decoder.take(bytes.saturating_add(1)).read_to_end(&mut found).map_err(|e| damaged(e.to_string()))?;
-        let length = found.len() as u64;
-        if length != bytes {
-            return Err(damaged(format!("it has {length} bytes or more, {bytes} were put in")));
-        }
-        if hex::encode(Sha256::digest(&found)) != digest {
-            return Err(damaged("its SHA-256 is another one".to_owned()));
-        }
-        Ok(Some(found))
+        unpack(digest, bytes, file, &path.display().to_string()).map(Some)
     }
 }
 
 impl BlobStore for FileBlobs {
+    fn place(&self) -> String {
+        self.folder.display().to_string()
+    }
+
     fn put(&self, digest: &str, bytes: &[u8]) -> Result<(), BlobStoreError> {
         // A damaged file is replaced: the value is at hand now.
         if matches!(self.read(digest, bytes.len() as u64), Ok(Some(_))) {
@@ -145,9 +135,7 @@ fn in_shard(shard: &Path) -> io::Result<Vec<String>> {
 
 fn write_new(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
-    let mut encoder = zstd::Encoder::new(file, LEVEL)?;
-    encoder.write_all(bytes)?;
-    encoder.finish()?.sync_all()
+    pack(bytes, file)?.sync_all()
 }
 
 /// A new name in a folder is durable only when the folder is.
@@ -157,6 +145,8 @@ fn sync_folder(folder: &Path) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use sha2::{Digest as _, Sha256};
+
     use super::*;
 
     fn digest(bytes: &[u8]) -> String {

@@ -1,10 +1,12 @@
 //! Where values too large for a journal are kept (claim check): immutable, named by the SHA-256 of their JSON.
 
 mod files;
+mod packed;
 
 pub use self::files::FileBlobs;
+pub use self::packed::{pack, packed_bytes_max, unpack};
 
-/// Why a blob store refuses. Anything may work later; that something is missing is an answer and no error.
+/// Why a blob store refuses. That something is missing is an answer and no error.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum BlobStoreError {
     /// The store cannot be reached, or its disk is full or fails.
@@ -17,6 +19,16 @@ pub enum BlobStoreError {
         /// What the system says.
         reason: String,
     },
+    /// The store is there and says no: keys, rights or the bucket are wrong. Somebody must change that.
+    #[error("`{place}` refuses to {action}: {reason}; check the keys and what they may do, and that the bucket exists")]
+    Refused {
+        /// The folder or address.
+        place: String,
+        /// What was tried.
+        action: &'static str,
+        /// What the store says.
+        reason: String,
+    },
     /// What is stored is not what was put in. It does not get better.
     #[error("`{place}` is damaged: {reason}")]
     Damaged {
@@ -27,8 +39,18 @@ pub enum BlobStoreError {
     },
 }
 
+impl BlobStoreError {
+    /// True when the same can succeed later without anybody changing anything.
+    pub fn retryable(&self) -> bool {
+        matches!(self, Self::Unavailable { .. })
+    }
+}
+
 /// Keeps blobs. Blocking: called where a thread may wait. `digest` is always 64 hexadecimal digits in lower case.
 pub trait BlobStore: Send + Sync + 'static {
+    /// Where it is, for a person: a folder or an address.
+    fn place(&self) -> String;
+
     /// Keeps the bytes of which `digest` is the SHA-256; durable when it returns. Doing it twice is doing it once, also
     /// at the same time.
     fn put(&self, digest: &str, bytes: &[u8]) -> Result<(), BlobStoreError>;

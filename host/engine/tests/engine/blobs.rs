@@ -324,6 +324,10 @@ struct Moody {
 }
 
 impl BlobStore for Moody {
+    fn place(&self) -> String {
+        "here".to_owned()
+    }
+
     fn put(&self, digest: &str, bytes: &[u8]) -> Result<(), BlobStoreError> {
         if self.full.load(Ordering::SeqCst) {
             let reason = "no space left".to_owned();

@@ -56,6 +56,11 @@ impl RedisSettings {
         settings.check().map(|()| settings)
     }
 
+    /// Where the server is, for a person: never with a secret.
+    pub fn address(&self) -> String {
+        Target::new(self).map_or_else(|_| masked(&self.url), |target| target.endpoint.to_string())
+    }
+
     /// Whether a client could be made of them. Reads the file of certificates; does not connect.
     pub fn check(&self) -> Result<(), RedisOpenError> {
         Target::new(self).map(drop)

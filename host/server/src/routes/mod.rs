@@ -14,6 +14,7 @@ use axum::routing::{get, post};
 
 use crate::guard::{Bounds, bound, document_problems};
 use crate::problem::{Code, Problem};
+use crate::rate::limit_rate;
 use crate::state::AppState;
 
 /// Where the API begins.
@@ -41,16 +42,14 @@ pub fn router(state: AppState) -> Router {
         .route("/api/v0/executions/{id}/reset", post(control::reset))
         .layer(from_fn_with_state(bounds, bound));
     // Whoever watches the host must get an answer when it is busy, so these are outside of the bounds.
-    let watch = Router::new()
-        .route("/api/v0/health", get(health::health))
-        .route("/livez", get(health::live))
-        .route("/readyz", get(health::ready));
+    let watch = watch();
     // Those last longer than any request, and have places of their own.
     let streams = events::Streams::new(&state.limits);
     let follow =
         Router::new().route("/api/v0/executions/{id}/events", get(events::events)).with_state((state.clone(), streams));
-    work.merge(watch)
-        .merge(follow)
+    let rated = work.merge(follow).layer(from_fn_with_state(state.rates.clone(), limit_rate));
+    rated
+        .merge(watch)
         .fallback(unknown_route)
         .method_not_allowed_fallback(wrong_method)
         .layer(from_fn(document_problems))
@@ -65,4 +64,28 @@ async fn unknown_route(uri: Uri) -> Problem {
 async fn wrong_method(method: Method, uri: Uri) -> Problem {
     let detail = format!("`{}` does not take `{method}`; the header `Allow` names what it takes", uri.path());
     Problem::new(Code::MethodNotAllowed, detail)
+}
+
+/// How the host feels, and nothing else: for a process that takes no requests.
+pub fn watch_router(state: AppState) -> Router {
+    watch()
+        .fallback(no_api)
+        .method_not_allowed_fallback(wrong_method)
+        .layer(from_fn(document_problems))
+        .with_state(state)
+}
+
+async fn no_api(uri: Uri) -> Problem {
+    let detail = format!(
+        "this process does not have the role `api`, so `{}` is no route of it; ask one that has, or start it with --role api",
+        uri.path()
+    );
+    Problem::new(Code::RouteNotFound, detail)
+}
+
+fn watch() -> Router<AppState> {
+    Router::new()
+        .route("/api/v0/health", get(health::health))
+        .route("/livez", get(health::live))
+        .route("/readyz", get(health::ready))
 }

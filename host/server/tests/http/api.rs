@@ -15,10 +15,10 @@ use hyper::body::Frame;
 use serde_json::{Value, json};
 use tower::ServiceExt;
 
-const START: &str = "/api/v0/workflows/weather/executions";
-const JSON: &str = "application/json";
+pub(crate) const START: &str = "/api/v0/workflows/weather/executions";
+pub(crate) const JSON: &str = "application/json";
 
-async fn call(router: &Router, request: Request<Body>) -> (StatusCode, HeaderMap, Value) {
+pub(crate) async fn call(router: &Router, request: Request<Body>) -> (StatusCode, HeaderMap, Value) {
     let (head, body) = router.clone().oneshot(request).await.expect("infallible").into_parts();
     let bytes = body.collect().await.expect("a body").to_bytes();
     let value = serde_json::from_slice(&bytes)
@@ -26,13 +26,13 @@ async fn call(router: &Router, request: Request<Body>) -> (StatusCode, HeaderMap
     (head.status, head.headers, value)
 }
 
-fn post(path: &str, content_type: &str, body: impl Into<Body>) -> Request<Body> {
+pub(crate) fn post(path: &str, content_type: &str, body: impl Into<Body>) -> Request<Body> {
     let request = Request::post(path);
     let request = if content_type.is_empty() { request } else { request.header("content-type", content_type) };
     request.body(body.into()).expect("a request")
 }
 
-fn get(path: &str) -> Request<Body> {
+pub(crate) fn get(path: &str) -> Request<Body> {
     Request::get(path).body(Body::empty()).expect("a request")
 }
 
@@ -43,7 +43,7 @@ fn waiting(prefer: &str) -> Request<Body> {
     request
 }
 
-fn small() -> Limits {
+pub(crate) fn small() -> Limits {
     Limits { body_bytes: 200, request: Duration::from_millis(300), ..Limits::default() }
 }
 

@@ -4,4 +4,5 @@ mod api;
 mod connections;
 mod control;
 mod events;
+mod health;
 mod support;

@@ -7,6 +7,7 @@ use std::time::Duration;
 use compozy_engine::port::{
     Control, Engine, EngineHealth, Execution, ExecutionId, JournalRecord, Notice, StartRequest, TaskRecord,
 };
+use compozy_engine::services::{ServiceHealth, WorkerHealth};
 use compozy_engine::{Difference, EngineError, Violation};
 use compozy_interpreter::{RunState, SignalRefused, Status, TaskKey, TaskState};
 use compozy_plan::plan::{PLAN_FORMAT, Plan, ProjectInfo};
@@ -22,6 +23,9 @@ pub(crate) struct FakeEngine {
     /// Events of the execution `open`, which never ends.
     events: Mutex<u64>,
     notices: OnceLock<broadcast::Sender<Notice>>,
+    /// As an engine would have them that rests on others.
+    pub(crate) services: Mutex<Vec<ServiceHealth>>,
+    pub(crate) workers: Mutex<Vec<WorkerHealth>>,
 }
 
 impl FakeEngine {
@@ -168,6 +172,14 @@ impl Engine for FakeEngine {
         }
     }
 
+    fn services(&self) -> Vec<ServiceHealth> {
+        self.services.lock().expect("no test panics while it holds the lock").clone()
+    }
+
+    fn workers(&self) -> Vec<WorkerHealth> {
+        self.workers.lock().expect("no test panics while it holds the lock").clone()
+    }
+
     async fn stop(&self, _drain: Duration) {}
 }
 
@@ -212,6 +224,7 @@ impl HostInfo for FakeHost {
             trouble: None,
             stores: BTreeMap::from([("cache".to_owned(), serde_json::json!({ "circuit": "closed" }))]),
             plugins: vec![json!({ "name": "sqlite" })],
+            services: Vec::new(),
         }
     }
 }
@@ -242,6 +255,7 @@ pub(crate) fn state(limits: Limits) -> (AppState, Arc<FakeEngine>) {
         host: Arc::new(FakeHost),
         lifecycle: Lifecycle::default(),
         limits: Arc::new(limits),
+        rates: None,
     };
     (state, engine)
 }

@@ -8,7 +8,7 @@ use super::Findings;
 use crate::workspace::{Package, Workspace};
 
 /// What each crate may use of this repository. A crate in `plugins/` or `tests/guests/` may use [`SDK`] alone.
-const ALLOWED: [(&str, &[&str]); 17] = [
+const ALLOWED: [(&str, &[&str]); 21] = [
     ("compozy-plan", &[]),
     ("compozy-config", &["compozy-plan"]),
     ("compozy-interpreter", &["compozy-plan"]),
@@ -18,12 +18,27 @@ const ALLOWED: [(&str, &[&str]); 17] = [
     ("compozy-runtime", &["redis-test-server"]),
     ("compozy-server", &["compozy-engine", "compozy-interpreter", "compozy-plan", "compozy-runtime"]),
     ("compozy-conformance", &["compozy-runtime", "redis-test-server"]),
+    // Large values on other machines; the engine knows only its port.
+    ("compozy-blobs", &["compozy-engine", "s3-test-server"]),
+    (
+        "compozy-embed",
+        &[
+            "compozy-blobs",
+            "compozy-engine",
+            "compozy-interpreter",
+            "compozy-plan",
+            "compozy-runtime",
+            "compozy-server",
+            "redis-test-server",
+        ],
+    ),
     (
         "compozy-host",
         &[
             "compozy-config",
             "compozy-conformance",
             "compozy-dev-server",
+            "compozy-embed",
             "compozy-engine",
             "compozy-interpreter",
             "compozy-plan",
@@ -35,6 +50,7 @@ const ALLOWED: [(&str, &[&str]); 17] = [
     (
         "compozy-tests",
         &[
+            "compozy-embed",
             "compozy-engine",
             "compozy-interpreter",
             "compozy-plan",
@@ -60,9 +76,12 @@ const ALLOWED: [(&str, &[&str]); 17] = [
     // Proofs of the embedded engine: simulated disks, clocks and executors.
     ("compozy-proof", &["compozy-engine", "compozy-interpreter", "compozy-plan", "compozy-tests"]),
     // A real redis-server for tests and benchmarks: of the host's crates, only their tests use it.
+    // As an author's own program would.
+    ("embedded-example", &["compozy-embed"]),
     ("redis-test-server", &[]),
     // The same for Temporal, started as the host starts its own.
     ("temporal-test-server", &["compozy-dev-server"]),
+    ("s3-test-server", &[]),
     ("compozy-sdk", &[]),
     ("xtask", &["redis-test-server", "temporal-test-server"]),
 ];

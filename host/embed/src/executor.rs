@@ -17,13 +17,19 @@ use crate::memory;
 const OVERTIME: Duration = Duration::from_secs(5);
 
 /// Runs the engine's tasks on plugins.
-pub(crate) struct PluginExecutor {
+pub struct PluginExecutor {
     runtime: Arc<Runtime>,
 }
 
 impl PluginExecutor {
-    pub(crate) fn new(runtime: Arc<Runtime>) -> Self {
+    /// On the plugins of this runtime.
+    pub fn new(runtime: Arc<Runtime>) -> Self {
         Self { runtime }
+    }
+
+    /// The names of the plugins that can run tasks.
+    pub fn plugins(&self) -> Vec<String> {
+        self.runtime.catalog().into_iter().map(|(name, _)| name.to_owned()).collect()
     }
 }
 

@@ -1,6 +1,5 @@
 //! Which plugin keeps what, and where the Redis server is: the configuration in the runtime's terms.
 
-use compozy_config::config::{BlobsConfig, EngineKind};
 use compozy_config::{Loaded, Problem};
 use compozy_runtime::{RedisSettings, Role, StoreSelection};
 
@@ -9,16 +8,20 @@ pub(crate) const REDIS_PLUGIN: &str = "redis";
 
 /// What was found.
 #[derive(Debug, Default)]
-pub(crate) struct StoreSettings {
-    pub(crate) selection: StoreSelection,
-    pub(crate) redis: Option<RedisSettings>,
+pub struct StoreSettings {
+    /// Which plugin keeps what.
+    pub selection: StoreSelection,
+    /// The Redis server, if one is named.
+    pub redis: Option<RedisSettings>,
 }
 
 /// `ROLE=PLUGIN` on the command line.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct StoreChoice {
-    pub(crate) role: Role,
-    pub(crate) plugin: String,
+pub struct StoreChoice {
+    /// The role.
+    pub role: Role,
+    /// The plugin's name.
+    pub plugin: String,
 }
 
 impl std::str::FromStr for StoreChoice {
@@ -35,7 +38,7 @@ impl std::str::FromStr for StoreChoice {
 }
 
 /// The store of this name.
-pub(crate) fn role_named(name: &str) -> Result<Role, String> {
+pub fn role_named(name: &str) -> Result<Role, String> {
     Role::STORES.into_iter().find(|role| role.name() == name).ok_or_else(|| {
         let known = Role::STORES.map(Role::name).join(", ");
         format!("there is no store `{name}`; the stores are {known}")
@@ -44,7 +47,7 @@ pub(crate) fn role_named(name: &str) -> Result<Role, String> {
 
 impl StoreSettings {
     /// Puts the settings together, and tells what of them the runtime cannot use.
-    pub(crate) fn of(loaded: &Loaded) -> (Self, Vec<Problem>) {
+    pub fn of(loaded: &Loaded) -> (Self, Vec<Problem>) {
         let mut problems = Vec::new();
         let mut selection = StoreSelection::default();
         for role in Role::STORES {
@@ -56,30 +59,8 @@ impl StoreSettings {
             problems.push(loaded.settings.problem("CONFIG_INVALID_VALUE", "redis.url", error.to_string()));
             None
         });
-        problems.extend(unavailable(loaded));
         (Self { selection, redis }, problems)
     }
-
-    /// Whether the built-in of this name is of any use.
-    pub(crate) fn needs(&self, builtin: &str) -> bool {
-        builtin != REDIS_PLUGIN || self.redis.is_some()
-    }
-}
-
-/// What can be configured and is not part of this program. It must not be taken for something else in silence.
-fn unavailable(loaded: &Loaded) -> Vec<Problem> {
-    let refuse = |key: &str, what: &str, instead: &str| {
-        let message = format!("{what} is not part of this build; set `{instead}`");
-        loaded.settings.problem("CONFIG_NOT_AVAILABLE", key, message)
-    };
-    let mut problems = Vec::new();
-    if loaded.config.engine.kind == EngineKind::Temporal {
-        problems.push(refuse("engine.kind", "the engine `temporal`", "engine.kind: embedded"));
-    }
-    if matches!(loaded.config.blobs, BlobsConfig::S3(_)) {
-        problems.push(refuse("blobs.kind", "S3 storage for large values", "blobs.kind: folder"));
-    }
-    problems
 }
 
 #[cfg(test)]

@@ -3,38 +3,29 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use compozy_engine::local::LocalEngine;
 use compozy_engine::port::Engine;
 use compozy_runtime::Runtime;
-use tokio::task::JoinHandle;
+
+use crate::parts::Background;
 
 /// The start itself is left alone.
 const FIRST_AFTER: Duration = Duration::from_secs(2);
 const EVERY: Duration = Duration::from_hours(1);
 
-/// Ends with the host.
-pub(crate) struct Upkeep(JoinHandle<()>);
-
-impl Drop for Upkeep {
-    fn drop(&mut self) {
-        self.0.abort();
-    }
-}
-
 /// Begins it.
-pub(crate) fn start(engine: &Arc<LocalEngine>, runtime: &Arc<Runtime>) -> Upkeep {
+pub(crate) fn start(engine: &Arc<dyn Engine>, runtime: &Arc<Runtime>) -> Background {
     let (engine, runtime) = (Arc::clone(engine), Arc::clone(runtime));
-    Upkeep(tokio::spawn(async move {
+    Background(tokio::spawn(async move {
         tokio::time::sleep(FIRST_AFTER).await;
         loop {
-            clean(&engine, &runtime).await;
+            clean(&*engine, &runtime).await;
             tokio::time::sleep(EVERY).await;
         }
     }))
 }
 
 /// A run that begins meanwhile is bound to builds that are loaded, and those stay.
-async fn clean(engine: &LocalEngine, runtime: &Runtime) {
+async fn clean(engine: &dyn Engine, runtime: &Runtime) {
     let bound = match engine.pins().await {
         Ok(bound) => bound,
         // Nothing is removed on a guess.

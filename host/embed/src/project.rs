@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use compozy_config::config::RetentionConfig;
+use compozy_config::process::read_secret;
+use compozy_config::{Loaded, Sources};
 use compozy_engine::local::Retention;
 use compozy_plan::limits::DOCUMENT_BYTES_MAX;
 use compozy_plan::plan::Plan;
@@ -15,21 +17,24 @@ use compozy_plan::{
 };
 use compozy_runtime::{Access, FolderGrant, Grants, Limit, Origin, PluginPolicy, StoreKind};
 
-use crate::args::HostArgs;
+use crate::options::{Documents, OperatorSettings, Overrides};
 use crate::stores::{REDIS_PLUGIN, StoreSettings};
 
 /// The project file's name.
-pub(crate) const PROJECT_FILE: &str = "compozy.yaml";
+pub const PROJECT_FILE: &str = "compozy.yaml";
 /// The code of a file that cannot be read.
-pub(crate) const UNREADABLE: &str = "PROJECT_FILE_UNREADABLE";
+pub const UNREADABLE: &str = "PROJECT_FILE_UNREADABLE";
 /// Workflow files of one project.
 const WORKFLOWS_MAX: usize = 1_000;
 /// The built-in that keeps the stores unless the operator says otherwise; without its database the host would have none.
 const STORES_PLUGIN: &str = "sqlite";
 
 /// A project as it lies on the disk. What is wrong with it is kept beside it, to be told with everything else.
-pub(crate) struct Project {
+#[derive(Debug)]
+pub struct Project {
     root: PathBuf,
+    /// The project file.
+    file: Option<SourceFile>,
     settings: compozy_plan::Project,
     files: Vec<SourceFile>,
     problems: Vec<Diagnostic>,
@@ -40,11 +45,12 @@ impl Project {
     ///
     /// A workflow file also gets the settings of the project file beside it. A folder without a project file has the
     /// workflows that lie in it: YAML files with `id` and `tasks` at their top level.
-    pub(crate) fn read(path: &Path) -> Self {
+    pub fn read(path: &Path) -> Self {
         let is_project_file = path.file_name().is_some_and(|name| name == PROJECT_FILE);
         let folder = if path.is_dir() { path } else { path.parent().unwrap_or(Path::new("")) };
         let mut project = Self {
             root: folder.to_path_buf(),
+            file: None,
             settings: compozy_plan::Project::default(),
             files: Vec::new(),
             problems: Vec::new(),
@@ -64,9 +70,45 @@ impl Project {
         project
     }
 
+    /// Takes documents that lie in memory. Folders that they name are relative to the current one.
+    pub fn of_documents(documents: &Documents) -> Self {
+        let mut project = Self {
+            root: PathBuf::new(),
+            file: None,
+            settings: compozy_plan::Project::default(),
+            files: documents.workflows.clone(),
+            problems: Vec::new(),
+        };
+        if let Some(text) = &documents.project {
+            project.take_settings(SourceFile { path: PROJECT_FILE.to_owned(), text: text.clone() });
+            if let Some(first) = project.settings.workflows.first() {
+                let message = format!(
+                    "the project names the workflow file `{}`, but it is read from memory; hand the file over with the other documents and \
+                     leave `workflows` out",
+                    first.source
+                );
+                let wrong = problem(Path::new(PROJECT_FILE), "PROJECT_FILE_UNREADABLE", message);
+                project.problems.push(Diagnostic { line: first.line, column: first.column, ..wrong });
+            }
+        }
+        if documents.workflows.len() > WORKFLOWS_MAX {
+            let message =
+                format!("the project has {} workflows, at most {WORKFLOWS_MAX} are read", documents.workflows.len());
+            project.problems.push(problem(Path::new(PROJECT_FILE), "PROJECT_TOO_LARGE", message));
+            project.files.truncate(WORKFLOWS_MAX);
+        }
+        project
+    }
+
     fn read_settings(&mut self, path: &Path) {
-        let Some(file) = self.source(path, None) else { return };
+        if let Some(file) = self.source(path, None) {
+            self.take_settings(file);
+        }
+    }
+
+    fn take_settings(&mut self, file: SourceFile) {
         let outcome = parse_project(&file);
+        self.file = Some(file);
         self.problems.extend(outcome.diagnostics);
         self.settings = outcome.value.unwrap_or_default();
     }
@@ -123,7 +165,7 @@ impl Project {
     }
 
     /// What the operator says to each plugin, and what is wrong with that.
-    pub(crate) fn policies(&self) -> (BTreeMap<String, PluginPolicy>, Vec<Diagnostic>) {
+    pub fn policies(&self) -> (BTreeMap<String, PluginPolicy>, Vec<Diagnostic>) {
         let mut problems = Vec::new();
         let file = self.root.join(PROJECT_FILE);
         let mut policies: BTreeMap<String, PluginPolicy> = BTreeMap::new();
@@ -141,25 +183,32 @@ impl Project {
         (policies, problems)
     }
 
-    /// Who keeps the stores, and where the Redis server is; with all that is wrong with the configuration.
-    pub(crate) fn stores(&self, args: &HostArgs) -> (StoreSettings, Vec<Diagnostic>) {
-        let (settings, wrong) = StoreSettings::of(&args.loaded);
-        let mut problems = args.loaded.problems.clone();
-        // A document that cannot be read is told once.
-        problems.retain(|problem| !self.problems.contains(problem));
-        problems.extend(wrong);
-        (settings, problems)
+    /// How the host is to be run, as the project file and these options say; without a look at the environment.
+    pub fn configuration(&self, overrides: &Overrides) -> Loaded {
+        compozy_config::read(&Sources {
+            file: self.file.as_ref(),
+            folder: &self.root,
+            environment: &BTreeMap::new(),
+            flags: &overrides.assignments(),
+            read_secret: &read_secret,
+        })
     }
 
-    /// How long executions are kept after their end.
-    pub(crate) fn retention(args: &HostArgs) -> Retention {
-        let RetentionConfig { success, failed, timed_out, canceled } = args.loaded.config.retention;
-        Retention { success, failed, timed_out, canceled }
+    /// All that is said to the operator's side of the host, and what is wrong with it.
+    pub fn settings(&self, loaded: &Loaded) -> (OperatorSettings, Vec<Diagnostic>) {
+        let (policies, mut problems) = self.policies();
+        // A document that cannot be read is told once.
+        problems.extend(loaded.problems.iter().filter(|problem| !self.problems.contains(problem)).cloned());
+        let (StoreSettings { selection: stores, redis }, wrong) = StoreSettings::of(loaded);
+        problems.extend(wrong);
+        let RetentionConfig { success, failed, timed_out, canceled } = loaded.config.retention;
+        let retention = Retention { success, failed, timed_out, canceled };
+        (OperatorSettings { policies, stores, redis, retention }, problems)
     }
 
     /// The plans of all workflows, and every problem of the project's files. Without a catalog (no plugins could be loaded)
     /// tools are not looked up.
-    pub(crate) fn compile(&self, catalog: Option<&Catalog>) -> (Vec<Arc<Plan>>, Vec<Diagnostic>) {
+    pub fn compile(&self, catalog: Option<&Catalog>) -> (Vec<Arc<Plan>>, Vec<Diagnostic>) {
         let mut plans: BTreeMap<String, (Arc<Plan>, &str)> = BTreeMap::new();
         let mut problems = self.problems.clone();
         for file in &self.files {
@@ -178,7 +227,7 @@ impl Project {
 }
 
 /// Where a file is named.
-pub(crate) struct Place<'a> {
+pub struct Place<'a> {
     file: &'a Path,
     line: u64,
     column: u64,
@@ -190,7 +239,7 @@ pub(crate) fn problem(file: &Path, code: &'static str, message: String) -> Diagn
     Diagnostic { severity: Severity::Error, code, message, file, line: 0, column: 0, value: None, help: None }
 }
 
-pub(crate) fn unreadable(path: &Path, named_at: Option<&Place<'_>>, error: &io::Error) -> Diagnostic {
+pub fn unreadable(path: &Path, named_at: Option<&Place<'_>>, error: &io::Error) -> Diagnostic {
     let message = format!("`{}` cannot be read: {error}", path.display());
     match named_at {
         None => problem(path, UNREADABLE, message),
@@ -201,7 +250,7 @@ pub(crate) fn unreadable(path: &Path, named_at: Option<&Place<'_>>, error: &io::
 }
 
 /// At most one byte more than a document may have: then the front end refuses it, with its limit.
-pub(crate) fn read_bounded(path: &Path) -> io::Result<String> {
+pub fn read_bounded(path: &Path) -> io::Result<String> {
     let mut bytes = Vec::new();
     File::open(path)?.take(DOCUMENT_BYTES_MAX as u64 + 1).read_to_end(&mut bytes)?;
     if bytes.len() > DOCUMENT_BYTES_MAX {

@@ -9,8 +9,7 @@ const BUILTINS: [&str; 4] = ["sqlite", "redis", "weather", "files"];
 
 fn main() {
     let root = PathBuf::from(env::var_os("CARGO_MANIFEST_DIR").expect("set by cargo")).join("../../plugins");
-    let mut code =
-        String::from("/// Manifest and component of each built-in.\npub(crate) const EMBEDDED: &[Embedded] = &[\n");
+    let mut code = String::from("/// Manifest and component of each built-in.\npub const EMBEDDED: &[Embedded] = &[\n");
     for name in BUILTINS {
         let manifest = root.join(name).join("plugin.toml");
         let component = root.join(name).join(format!("{name}.wasm"));
