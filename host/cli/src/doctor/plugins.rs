@@ -79,7 +79,7 @@ async fn limits(scratch: &Path, code: &Path) -> Check {
 async fn fires(limit: Limit, allowed: u64, scratch: &Path, code: &Path) -> Result<(), String> {
     let policy = PluginPolicy { caps: BTreeMap::from([(limit, allowed)]), ..PluginPolicy::default() };
     let options = RuntimeOptions {
-        builtins: builtins(|name| name == SUBJECT),
+        builtins: compozy_embed::builtins::builtins(|name| name == SUBJECT),
         policies: BTreeMap::from([(SUBJECT.to_owned(), policy)]),
         stores: StoreSelection::none(),
         code_cache_dir: Some(code.to_owned()),
