@@ -1,10 +1,10 @@
 //! Hosts that begin, work and end.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use compozy_embed::{HostBuilder, Mode, StoreChoice};
-use redis_test_server::RedisServer;
+use redis_test_server::Server;
 use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
@@ -71,7 +71,7 @@ pub(crate) fn a_host_that_is_dropped_leaves_nothing_either() {
 
 pub(crate) fn nothing_is_left_on_a_redis_server_either() {
     let data = tempfile::tempdir().expect("a folder");
-    let server = RedisServer::start(&[]);
+    let server = Server::start(&[]);
     let on_redis = || {
         let stores = ["cache=redis", "locks=redis", "events=redis"];
         let choices = stores.map(|choice| choice.parse::<StoreChoice>().expect("a choice"));
