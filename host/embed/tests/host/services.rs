@@ -19,7 +19,7 @@ fn on_redis(builder: compozy_embed::HostBuilder, url: &str) -> compozy_embed::Ho
 async fn a_distributed_host_waits_for_its_services_and_names_what_is_missing() {
     let data = tempfile::tempdir().expect("a folder");
     let builder = on_redis(small(data.path()), "redis://127.0.0.1:1").mode(Mode::Distributed);
-    let error = builder.start_timeout(Duration::from_secs(5)).start().await.expect_err("nobody is there");
+    let error = builder.start_timeout(Duration::from_secs(10)).start().await.expect_err("nobody is there");
     let [StartProblem::Dependency { what, tries, .. }] = error.problems.as_slice() else { panic!("{error}") };
     assert_eq!(what, "the Redis server at `127.0.0.1:1`");
     assert!(*tries > 1, "{error}");
