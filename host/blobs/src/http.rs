@@ -9,7 +9,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use http::Uri;
+use http::{StatusCode, Uri};
 use http_body_util::BodyExt;
 use hyper_util::client::legacy::connect::{Connected, Connection};
 use hyper_util::client::legacy::{Client, Error};
@@ -80,6 +80,7 @@ struct Http(Client<Dialer, HttpRequestBody>);
 #[async_trait]
 impl HttpService for Http {
     async fn call(&self, request: HttpRequest) -> Result<HttpResponse, HttpError> {
+        let lists = request.uri().query().is_some_and(|query| query.contains("list-type="));
         let answered = tokio::time::timeout(ANSWER_MAX, self.0.request(request)).await;
         let slow = |_elapsed| {
             let reason = format!("no answer within {} ms", ANSWER_MAX.as_millis());
@@ -87,9 +88,22 @@ impl HttpService for Http {
         };
         let answer = answered.map_err(slow)?.map_err(failed)?;
         let (head, body) = answer.into_parts();
+        if lists && refuses(head.status) {
+            return Err(HttpError::new(HttpErrorKind::Unknown, Refusal(head.status)));
+        }
         let body = body.map_err(|error| HttpError::new(HttpErrorKind::Interrupted, error));
         Ok(HttpResponse::from_parts(head, HttpResponseBody::new(body)))
     }
+}
+
+/// The storage will not list. `object_store` has a type of its own for this with every other request.
+#[derive(Debug, Clone, Copy, thiserror::Error)]
+#[error("it answers {0} to a list")]
+pub(crate) struct Refusal(pub(crate) StatusCode);
+
+/// Whether an answer is final: who asks again gets it again.
+fn refuses(status: StatusCode) -> bool {
+    status.is_client_error() && ![StatusCode::REQUEST_TIMEOUT, StatusCode::TOO_MANY_REQUESTS].contains(&status)
 }
 
 fn failed(error: Error) -> HttpError {

@@ -9,10 +9,12 @@ use std::time::{Duration, SystemTime};
 use bytes::Bytes;
 use compozy_engine::blob_store::BlobStoreError;
 use futures_util::StreamExt;
+use http::StatusCode;
 use object_store::path::Path as Name;
 use object_store::{Error, GetOptions, ObjectMeta, ObjectStore, ObjectStoreExt, PutOptions, PutPayload};
 
 use crate::bridge::{Bridge, TimedOut};
+use crate::http::Refusal;
 use crate::objects::{Found, Listed, Objects, PAGE_NAMES};
 
 /// One operation, with all its tries. A value of 16 MiB takes that long at 300 KB/s.
@@ -88,8 +90,12 @@ impl Remote {
     }
 
     fn failed(&self, action: &'static str, error: &Error) -> BlobStoreError {
-        let reason = root_of(error);
+        let (reason, refusal) = root_of(error);
         match error {
+            _ if refusal.is_some_and(|Refusal(status)| status == StatusCode::NOT_FOUND) => {
+                self.refused(action, NO_BUCKET.to_owned())
+            }
+            _ if refusal.is_some() => self.refused(action, reason),
             Error::PermissionDenied { .. }
             | Error::Unauthenticated { .. }
             | Error::NotSupported { .. }
@@ -171,13 +177,14 @@ impl Objects for Remote {
     }
 }
 
-/// The innermost reason, which says what happened in the fewest words.
-fn root_of(error: &Error) -> String {
-    let mut reason = error.to_string();
+/// The innermost reason, which says what happened in the fewest words, and whether it is that the storage will not list.
+fn root_of(error: &Error) -> (String, Option<Refusal>) {
+    let (mut reason, mut refusal) = (error.to_string(), None);
     let mut behind = std::error::Error::source(error);
     while let Some(cause) = behind {
         reason = cause.to_string();
+        refusal = refusal.or_else(|| cause.downcast_ref::<Refusal>().copied());
         behind = cause.source();
     }
-    reason
+    (reason, refusal)
 }

@@ -35,7 +35,7 @@ pub enum StartProblem {
     },
     /// A service that the host needs is not there.
     #[error(
-        "{what} does not answer: {reason}; {tries} tries in {} ms; check that it runs and that this machine can reach it",
+        "{what} does not answer: {reason}; it was asked {tries} times in {} ms; check that it runs and that this machine can reach it",
         .waited.as_millis()
     )]
     Dependency {

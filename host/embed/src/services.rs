@@ -12,6 +12,8 @@ use compozy_engine::services::{ServiceHealth, ServiceWatch};
 use compozy_runtime::stores::{StoreError, Stores};
 use compozy_runtime::{Role, Runtime};
 
+use tokio::task::JoinSet;
+
 use crate::error::{StartError, StartProblem};
 use crate::options::{HostOptions, OperatorSettings};
 use crate::parts::Background;
@@ -32,14 +34,39 @@ struct Service {
 }
 
 impl Service {
-    async fn probe(&self) -> Result<(), String> {
-        let answer = tokio::time::timeout(ANSWER_MAX, (self.ask)()).await;
-        let answer = answer.unwrap_or_else(|_elapsed| Err(format!("no answer within {} ms", ANSWER_MAX.as_millis())));
+    async fn probe(&self, at_most: Duration) -> Result<(), String> {
+        let answer = tokio::time::timeout(at_most, (self.ask)()).await;
+        let answer = answer.unwrap_or_else(|_elapsed| Err(format!("no answer within {} ms", at_most.as_millis())));
         match &answer {
             Ok(()) => self.watch.up(),
             Err(reason) => self.watch.down(reason),
         }
         answer
+    }
+}
+
+impl Service {
+    /// Asks until it answers, or until there is no time left.
+    async fn wait(&self, until: Instant) -> Result<(), StartProblem> {
+        let begun = Instant::now();
+        let (mut tries, mut said) = (0, None);
+        loop {
+            tries += 1;
+            let left = until.saturating_duration_since(Instant::now());
+            match self.probe(ANSWER_MAX.min(left)).await {
+                Ok(()) => return Ok(()),
+                // What it said while there was time says more than that the time was over.
+                Err(reason) if said.is_none() || left >= ANSWER_MAX => said = Some(reason),
+                Err(_) => {}
+            }
+            if Instant::now() + TRY_AGAIN >= until {
+                let ServiceHealth { service, address, .. } = self.watch.health();
+                let what = format!("the {service} at `{address}`");
+                let reason = said.unwrap_or_default();
+                return Err(StartProblem::Dependency { what, reason, tries, waited: begun.elapsed() });
+            }
+            tokio::time::sleep(TRY_AGAIN).await;
+        }
     }
 }
 
@@ -62,28 +89,14 @@ impl Services {
 
     /// Waits until all are there.
     pub(crate) async fn wait(&self, at_most: Duration) -> Result<(), StartError> {
-        let begun = Instant::now();
-        let until = begun + at_most.saturating_sub(TO_TELL);
-        let mut tries = 0;
-        loop {
-            tries += 1;
-            let mut away = Vec::new();
-            for service in self.0.iter() {
-                if let Err(reason) = service.probe().await {
-                    let ServiceHealth { service, address, .. } = service.watch.health();
-                    away.push((format!("the {service} at `{address}`"), reason));
-                }
-            }
-            if away.is_empty() {
-                return Ok(());
-            }
-            if Instant::now() + TRY_AGAIN >= until {
-                let waited = begun.elapsed();
-                let problem = |(what, reason)| StartProblem::Dependency { what, reason, tries, waited };
-                return Err(StartError { problems: away.into_iter().map(problem).collect() });
-            }
-            tokio::time::sleep(TRY_AGAIN).await;
+        let until = Instant::now() + at_most.saturating_sub(TO_TELL);
+        let mut asked = JoinSet::new();
+        for one in 0..self.0.len() {
+            let services = self.clone();
+            asked.spawn(async move { services.0[one].wait(until).await });
         }
+        let problems: Vec<StartProblem> = asked.join_all().await.into_iter().filter_map(Result::err).collect();
+        if problems.is_empty() { Ok(()) } else { Err(StartError { problems }) }
     }
 
     /// Asks them again and again; nothing is begun when there are none.
@@ -96,7 +109,7 @@ impl Services {
             loop {
                 for service in services.0.iter() {
                     // What came of it is remembered and logged.
-                    drop(service.probe().await);
+                    drop(service.probe(ANSWER_MAX).await);
                 }
                 tokio::time::sleep(every).await;
             }

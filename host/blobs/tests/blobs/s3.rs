@@ -41,11 +41,13 @@ fn wrong_keys_and_a_missing_bucket_are_refused_and_no_outage() {
     let no_bucket = S3Options { bucket: "missing".to_owned(), ..right };
     for (case, options) in [("secret", wrong_secret), ("key", unknown_key), ("bucket", no_bucket)] {
         let blobs = options.open().expect("nothing was asked yet");
-        for error in [
-            blobs.put(&digest(b"x"), b"x").expect_err("refused"),
-            blobs.get(&digest(b"x"), 1).expect_err("refused"),
-            blobs.list(&mut |_| true).expect_err("refused"),
-        ] {
+        let mut errors =
+            vec![blobs.get(&digest(b"x"), 1).expect_err("refused"), blobs.list(&mut |_| true).expect_err("refused")];
+        // This server makes a bucket that is written to.
+        if case != "bucket" {
+            errors.push(blobs.put(&digest(b"x"), b"x").expect_err("refused"));
+        }
+        for error in errors {
             assert!(matches!(error, BlobStoreError::Refused { .. }) && !error.retryable(), "{case}: {error:?}");
             assert!(!error.to_string().contains("test-secret"), "{case}: {error}");
         }

@@ -9,7 +9,7 @@ use compozy_embed::{Host, HostBuilder, Mode, RateLimit, SharedRates, StoreChoice
 use compozy_engine::Clock;
 use compozy_server::client::{Answer, get};
 use compozy_server::{RateLimiter as _, Verdict};
-use redis_test_server::RedisServer;
+use redis_test_server::Server;
 
 use crate::common::small;
 
@@ -21,7 +21,7 @@ async fn ask(host: &Host, path: &str) -> Answer {
     get(&host.address().expect("it listens").to_string(), path).await.expect("an answer")
 }
 
-fn on_redis(builder: HostBuilder, server: &RedisServer) -> HostBuilder {
+fn on_redis(builder: HostBuilder, server: &Server) -> HostBuilder {
     let cache: StoreChoice = "cache=redis".parse().expect("a choice");
     builder.redis_url(server.url()).store(cache).mode(Mode::Distributed).listen("127.0.0.1:0")
 }
@@ -48,7 +48,7 @@ async fn one_host_counts_for_itself_and_health_is_always_told() {
 #[tokio::test(flavor = "multi_thread")]
 async fn two_hosts_on_one_cache_count_together_and_admit_all_when_it_is_away() {
     let (one, two) = (tempfile::tempdir().expect("a folder"), tempfile::tempdir().expect("a folder"));
-    let mut server = RedisServer::start(&[]);
+    let mut server = Server::start(&[]);
     let first = on_redis(small(one.path()), &server).rate_limit(per_hour(6)).start().await.expect("it starts");
     let second = on_redis(small(two.path()), &server).rate_limit(per_hour(6)).start().await.expect("it starts");
     for _ in 0..3 {

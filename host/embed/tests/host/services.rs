@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use compozy_embed::{Mode, StartProblem, StoreChoice};
 use compozy_engine::services::ServiceState;
-use redis_test_server::RedisServer;
+use redis_test_server::Server;
 use serde_json::json;
 
 use crate::common::{eventually, small};
@@ -19,7 +19,7 @@ fn on_redis(builder: compozy_embed::HostBuilder, url: &str) -> compozy_embed::Ho
 async fn a_distributed_host_waits_for_its_services_and_names_what_is_missing() {
     let data = tempfile::tempdir().expect("a folder");
     let builder = on_redis(small(data.path()), "redis://127.0.0.1:1").mode(Mode::Distributed);
-    let error = builder.start_timeout(Duration::from_secs(5)).start().await.expect_err("nobody is there");
+    let error = builder.start_timeout(Duration::from_secs(10)).start().await.expect_err("nobody is there");
     let [StartProblem::Dependency { what, tries, .. }] = error.problems.as_slice() else { panic!("{error}") };
     assert_eq!(what, "the Redis server at `127.0.0.1:1`");
     assert!(*tries > 1, "{error}");
@@ -29,7 +29,7 @@ async fn a_distributed_host_waits_for_its_services_and_names_what_is_missing() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_lost_service_degrades_what_needs_it_and_nothing_else() {
     let data = tempfile::tempdir().expect("a folder");
-    let mut server = RedisServer::start(&[]);
+    let mut server = Server::start(&[]);
     let host = on_redis(small(data.path()), &server.url()).mode(Mode::Distributed).start().await.expect("it starts");
     let redis = |host: &compozy_embed::Host| {
         let health = host.health();
