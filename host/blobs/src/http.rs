@@ -86,7 +86,7 @@ impl HttpService for Http {
             let reason = format!("no answer within {} ms", ANSWER_MAX.as_millis());
             HttpError::new(HttpErrorKind::Timeout, io::Error::new(io::ErrorKind::TimedOut, reason))
         };
-        let answer = answered.map_err(slow)?.map_err(failed)?;
+        let answer = answered.map_err(slow)?.map_err(|error| failed(&error))?;
         let (head, body) = answer.into_parts();
         if lists && refuses(head.status) {
             return Err(HttpError::new(HttpErrorKind::Unknown, Refusal(head.status)));
@@ -106,11 +106,11 @@ fn refuses(status: StatusCode) -> bool {
     status.is_client_error() && ![StatusCode::REQUEST_TIMEOUT, StatusCode::TOO_MANY_REQUESTS].contains(&status)
 }
 
-fn failed(error: Error) -> HttpError {
+fn failed(error: &Error) -> HttpError {
     let kind = if error.is_connect() { HttpErrorKind::Connect } else { HttpErrorKind::Request };
     // The client's own words say little without what is behind them.
     let mut reason = error.to_string();
-    let mut behind = std::error::Error::source(&error);
+    let mut behind = std::error::Error::source(error);
     while let Some(cause) = behind {
         reason = cause.to_string();
         behind = cause.source();

@@ -18,7 +18,7 @@ use crate::http::Refusal;
 use crate::objects::{Found, Listed, Objects, PAGE_NAMES};
 
 /// One operation, with all its tries. A value of 16 MiB takes that long at 300 KB/s.
-const OPERATION_MAX: Duration = Duration::from_secs(60);
+const OPERATION_MAX: Duration = Duration::from_mins(1);
 const NO_BUCKET: &str = "there is no such bucket";
 
 /// Objects below a prefix.
@@ -38,7 +38,7 @@ impl Remote {
     }
 
     fn name(&self, below: &str) -> Name {
-        below.split('/').fold(self.prefix.clone(), |name, part| name.join(part))
+        below.split('/').fold(self.prefix.clone(), Name::join)
     }
 
     /// Runs one operation, and says what went wrong in the words of the port. `None`: there is no such object.

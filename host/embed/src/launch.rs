@@ -26,7 +26,7 @@ pub(crate) async fn launch(prepared: Prepared) -> Result<Host, StartError> {
     let progress = Progress::default();
     // Outside of what may be cut off, so that it is ended in order however the start ends.
     let mut parts = Parts::default();
-    let begun = progress.within(limit, spent, begin(prepared, &progress, &mut parts)).await;
+    let begun = progress.within(limit, spent, Box::pin(begin(prepared, &progress, &mut parts))).await;
     match begun {
         Ok(inner) => Ok(Host::new(inner, parts)),
         Err(error) => {

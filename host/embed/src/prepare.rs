@@ -52,7 +52,7 @@ pub(crate) async fn prepare(options: HostOptions) -> Result<Prepared, StartError
     let begun = Instant::now();
     let progress = Progress::default();
     let limit = options.start_timeout;
-    let mut prepared = progress.within(limit, Duration::ZERO, collect(options, &progress)).await?;
+    let mut prepared = progress.within(limit, Duration::ZERO, Box::pin(collect(options, &progress))).await?;
     prepared.spent = begun.elapsed();
     Ok(prepared)
 }

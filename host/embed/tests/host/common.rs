@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use compozy_embed::{Host, HostBuilder};
 
 /// Longer than anything takes on a busy machine.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const PATIENCE: Duration = Duration::from_mins(1);
 
 /// Ends at once.
 pub(crate) const QUICK: &str = "id: quick

@@ -105,7 +105,7 @@ mod tests {
             EngineError::StorageUnavailable { folder: "/d".into(), action: "write", reason: "disk full".into() },
             EngineError::WorkerUnavailable {
                 queue: "q".into(),
-                waited: Duration::from_secs(60),
+                waited: Duration::from_mins(1),
                 retry_after: Duration::from_secs(5),
             },
             EngineError::BackendUnavailable {

@@ -82,7 +82,7 @@ impl Engine for FakeEngine {
             }),
             Some("worker") => Err(EngineError::WorkerUnavailable {
                 queue: "weather-tools".into(),
-                waited: Duration::from_secs(60),
+                waited: Duration::from_mins(1),
                 retry_after: Duration::from_secs(7),
             }),
             Some("backend") => Err(EngineError::BackendUnavailable {
