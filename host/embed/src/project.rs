@@ -239,6 +239,7 @@ pub(crate) fn problem(file: &Path, code: &'static str, message: String) -> Diagn
     Diagnostic { severity: Severity::Error, code, message, file, line: 0, column: 0, value: None, help: None }
 }
 
+/// What is told of a file that cannot be read.
 pub fn unreadable(path: &Path, named_at: Option<&Place<'_>>, error: &io::Error) -> Diagnostic {
     let message = format!("`{}` cannot be read: {error}", path.display());
     match named_at {

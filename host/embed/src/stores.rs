@@ -52,6 +52,8 @@ impl StoreSettings {
         let mut selection = StoreSelection::default();
         for role in Role::STORES {
             let plugin = loaded.config.stores.plugins.get(role.name()).cloned();
+            // That it needs a server is told already; that nobody keeps the store then would only repeat it.
+            let plugin = plugin.filter(|plugin| plugin != REDIS_PLUGIN || loaded.config.redis_url.is_some());
             *selection.role_mut(role).expect("a store's role") = plugin;
         }
         let parsed = loaded.config.redis_url.as_ref().map(|url| RedisSettings::parse(url.expose())).transpose();

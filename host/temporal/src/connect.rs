@@ -16,6 +16,9 @@ use temporalio_common::protos::temporal::api::workflowservice::v1::DescribeNames
 use crate::names::ATTRIBUTES;
 use crate::options::{Address, Tls};
 
+/// The wait between two attempts to connect.
+const RECONNECT: Duration = Duration::from_millis(250);
+
 /// Why there is no connection.
 #[derive(Debug, thiserror::Error)]
 pub enum ConnectError {
@@ -118,17 +121,13 @@ pub(crate) async fn connect(address: &Address) -> Result<Client, ConnectError> {
         .map_err(|error| ConnectError::Refused { address: address.url.clone(), reason: error.to_string() })
 }
 
+/// The last cause says what happened; what is around it says where in the library.
 fn reason_of(error: &ClientConnectError) -> String {
-    let mut text = error.to_string();
-    let mut source = std::error::Error::source(error);
-    while let Some(cause) = source {
-        let more = cause.to_string();
-        if !text.contains(&more) {
-            text = format!("{text}: {more}");
-        }
-        source = cause.source();
+    let mut last: &dyn std::error::Error = error;
+    while let Some(cause) = last.source() {
+        last = cause;
     }
-    text
+    last.to_string()
 }
 
 fn connection_options(address: &Address) -> Result<ConnectionOptions, ConnectError> {
@@ -224,10 +223,22 @@ async fn missing_attributes(client: &Client, address: &Address) -> Result<Vec<&'
     Ok(ATTRIBUTES.into_iter().filter(|name| !known.contains_key(*name)).collect())
 }
 
-/// Whether a server answers and has the namespace.
+/// Whether a server answers and has the namespace. One that does not answer is asked again for the address's time.
 pub async fn reach(address: &Address) -> Result<(), ConnectError> {
-    let client = connect(address).await?;
-    describe_namespace(&client, address).await.map(drop)
+    let begun = std::time::Instant::now();
+    loop {
+        match connect(address).await {
+            Ok(client) => return describe_namespace(&client, address).await.map(drop),
+            // It may be about to start as well.
+            Err(ConnectError::Away { .. }) if begun.elapsed() < address.connect_timeout => {
+                tokio::time::sleep(RECONNECT).await;
+            }
+            Err(ConnectError::Away { address, reason, .. }) => {
+                return Err(ConnectError::Away { address, waited: begun.elapsed(), reason });
+            }
+            Err(error) => return Err(error),
+        }
+    }
 }
 
 /// Looks at a server as `doctor` does: changes nothing.

@@ -2,6 +2,7 @@
 
 mod command_line;
 mod configuration;
+mod distributed;
 mod durability;
 mod failures;
 mod hostile;

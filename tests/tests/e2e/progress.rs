@@ -138,10 +138,10 @@ fn a_task_that_is_asked_to_end_has_its_grace_and_no_longer() -> Result<()> {
 }
 
 /// Reads server-sent events as a client without any library would.
-struct Stream(BufReader<TcpStream>);
+pub(crate) struct Stream(BufReader<TcpStream>);
 
 impl Stream {
-    fn open(host: &Host, id: &str, after: Option<u64>) -> Result<Self> {
+    pub(crate) fn open(host: &Host, id: &str, after: Option<u64>) -> Result<Self> {
         let mut stream = TcpStream::connect(host.address())?;
         stream.set_read_timeout(Some(PATIENCE))?;
         let last = after.map_or_else(String::new, |after| format!("Last-Event-ID: {after}\r\n"));
@@ -153,7 +153,7 @@ impl Stream {
     }
 
     /// Up to an empty line.
-    fn block(&mut self) -> Result<Option<String>> {
+    pub(crate) fn block(&mut self) -> Result<Option<String>> {
         let mut block = String::new();
         loop {
             let at = block.len();
@@ -167,7 +167,7 @@ impl Stream {
     }
 
     /// Until the execution has ended.
-    fn rest(mut self) -> Result<Vec<String>> {
+    pub(crate) fn rest(mut self) -> Result<Vec<String>> {
         let mut blocks = Vec::new();
         while let Some(block) = self.block()? {
             blocks.push(block);

@@ -24,11 +24,14 @@ const ALLOWED: [(&str, &[&str]); 21] = [
         "compozy-embed",
         &[
             "compozy-blobs",
+            "compozy-config",
+            "compozy-dev-server",
             "compozy-engine",
             "compozy-interpreter",
             "compozy-plan",
             "compozy-runtime",
             "compozy-server",
+            "compozy-temporal",
             "redis-test-server",
         ],
     ),
@@ -65,6 +68,7 @@ const ALLOWED: [(&str, &[&str]); 21] = [
     (
         "compozy-equivalence",
         &[
+            "compozy-embed",
             "compozy-engine",
             "compozy-interpreter",
             "compozy-plan",
