@@ -100,15 +100,15 @@ mod tests {
     #[test]
     fn work_that_takes_too_long_is_given_up() {
         let bridge = Bridge::start().unwrap();
-        assert_eq!(bridge.run(Duration::from_secs(60), async { 5 }), Some(5));
+        assert_eq!(bridge.run(Duration::from_mins(1), async { 5 }), Some(5));
         assert_eq!(bridge.run(Duration::from_millis(20), std::future::pending::<()>()), None);
-        assert_eq!(bridge.run(Duration::from_secs(60), async { 6 }), Some(6), "the next one goes on");
+        assert_eq!(bridge.run(Duration::from_mins(1), async { 6 }), Some(6), "the next one goes on");
     }
 
     #[test]
     fn it_works_on_a_thread_of_another_runtime() {
         let other = Builder::new_current_thread().build().unwrap();
         let bridge = Bridge::start().unwrap();
-        assert_eq!(other.block_on(async { bridge.run(Duration::from_secs(60), async { 7 }) }), Some(7));
+        assert_eq!(other.block_on(async { bridge.run(Duration::from_mins(1), async { 7 }) }), Some(7));
     }
 }

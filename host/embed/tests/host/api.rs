@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use compozy_embed::{Control, Filter, HostError, Status};
+use compozy_embed::{Control, EngineError, Filter, HostError, Status};
 use serde_json::json;
 
 use crate::common::small;
@@ -51,7 +51,7 @@ async fn a_trigger_starts_all_who_wait_for_it_and_tells_who_refused() {
     let host = small(data.path()).start().await.expect("it starts");
     let all = host.trigger("wanted", json!({ "word": "hi" })).await.expect("two workflows have it");
     let told: Vec<(&str, Option<&str>)> =
-        all.iter().map(|one| (one.workflow.as_str(), one.started.as_ref().err().map(|error| error.code()))).collect();
+        all.iter().map(|one| (one.workflow.as_str(), one.started.as_ref().err().map(EngineError::code))).collect();
     assert_eq!(told, [("quick", None), ("waits", Some("INVALID_INPUT"))]);
     let unknown = host.trigger("wantde", json!({})).await.expect_err("nobody has it");
     assert_eq!(unknown.to_string(), "no workflow has a trigger `wantde`; the project's triggers are `wanted`");
