@@ -1,6 +1,7 @@
 //! The whole host, seen from outside: the real binary, real plugins, real signals.
 
 mod command_line;
+mod compose;
 mod configuration;
 mod distributed;
 mod durability;
