@@ -109,11 +109,13 @@ impl EngineFactory for TemporalFactory {
             (Some(locks), true) => Arc::new(LockedSlots::new(Arc::clone(locks))),
             _ => Arc::new(ProcessSlots::default()),
         };
-        let all = || parts.executor.plugins().into_iter().chain([MEMORY_PLUGIN.to_owned()]).collect();
+        // Tasks on the memory store need no plugin of their own, so every tool worker does them.
+        let mut plugins = choice.plugins.clone().unwrap_or_else(|| parts.executor.plugins());
+        plugins.push(MEMORY_PLUGIN.to_owned());
         let options = TemporalOptions {
             roles: choice.roles.clone(),
             workflows: Arc::clone(&parts.workflows),
-            plugins: choice.plugins.clone().unwrap_or_else(all),
+            plugins,
             concurrency: choice.concurrency.clone(),
             slots,
             guests: Some(parts.guests.clone()),

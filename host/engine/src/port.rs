@@ -345,7 +345,7 @@ pub enum Notice {
     Recorded {
         /// Of which execution.
         id: ExecutionId,
-        /// The event's number.
+        /// The event's number; the greatest there is where the engine does not know it.
         seq: u64,
     },
     /// An attempt of a task begins.

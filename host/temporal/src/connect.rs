@@ -268,7 +268,10 @@ pub async fn inspect(address: &Address) -> Vec<Finding> {
         Ok(missing) => finding(
             "temporal search attributes",
             None,
-            format!("{} are missing; the host adds them at its start, if the server lets it", missing.join(", ")),
+            format!(
+                "{} are missing; that is so before the first start of a host, which adds them if the server lets it",
+                missing.join(", ")
+            ),
         ),
         Err(error) => finding("temporal search attributes", Some(false), error.to_string()),
     });

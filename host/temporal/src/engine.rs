@@ -63,7 +63,7 @@ impl TemporalEngine {
         let notices = broadcast::Sender::new(engine_limits::WATCH_NOTICES_MAX);
         let running = Arc::new(AtomicU64::new(0));
         let workers = Workers::start(&client, &options, &caller, &notices, &running).await?;
-        let pulse = Pulse::start(client, &options);
+        let pulse = Pulse::start(client, &options).await;
         Ok(Self { caller, workers, pulse, notices, running, companion: options.companion })
     }
 
@@ -309,7 +309,8 @@ async fn follow(
                 let now = (described.history_length(), Some(described.status()));
                 if now != known {
                     known = now;
-                    drop(send.send(Notice::Recorded { id: id.clone(), seq: 0 }));
+                    // Which number it has only the journal says.
+                    drop(send.send(Notice::Recorded { id: id.clone(), seq: u64::MAX }));
                 }
             }
         }

@@ -38,7 +38,8 @@ pub(crate) struct Pulse {
 }
 
 impl Pulse {
-    pub(crate) fn start(client: Client, options: &TemporalOptions) -> Self {
+    /// Looks once before it answers.
+    pub(crate) async fn start(client: Client, options: &TemporalOptions) -> Self {
         let needed = ["starts", "executions", "tasks"].map(str::to_owned).to_vec();
         let url = options.address.url.clone();
         let service = Arc::new(ServiceWatch::new("Temporal server", url, needed, Arc::new(SystemClock)));
@@ -63,13 +64,14 @@ impl Pulse {
             service: Arc::clone(&service),
             seen: Arc::clone(&seen),
         };
+        look.once().await;
         let task = tokio::spawn(async move {
             loop {
-                look.once().await;
                 tokio::select! {
                     () = tokio::time::sleep(HEALTH_EVERY) => {}
                     _ = stopped.changed() => return,
                 }
+                look.once().await;
             }
         });
         Self { service, seen, stop, task: Mutex::new(Some(task)) }

@@ -25,12 +25,8 @@ pub trait Bench: Send + Sync + 'static {
     ) -> Result<Arc<dyn Engine>>;
 }
 
-/// The engines that are compared with the embedded one. Without Temporal (`COMPOZY_WITHOUT_TEMPORAL`) it is the embedded
-/// one again: what differs between two plays of it is no difference of engines.
+/// The engines that are compared with the embedded one.
 pub fn others() -> Result<Vec<Arc<dyn Bench>>> {
-    if std::env::var_os("COMPOZY_WITHOUT_TEMPORAL").is_some() {
-        return Ok(vec![Arc::new(Embedded::new("embedded again")?)]);
-    }
     Ok(vec![Arc::new(Temporal::new()?)])
 }
 

@@ -84,14 +84,23 @@ fn the_fixtures_cover_everything_and_nothing_unknown() {
     assert!(orphans.is_empty(), "records without a fixture: {orphans:?}");
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn every_fixture_comes_to_the_same_on_every_engine() {
+async fn compare(others: Vec<Arc<dyn Bench>>) {
     let update = std::env::var_os("UPDATE_RECORDS").is_some();
     let measure = Arc::new(Embedded::new("embedded").unwrap());
-    let suite = Suite::new(measure, bench::others().unwrap()).with_records(records(), update);
+    let suite = Suite::new(measure, others).with_records(records(), update);
     let report = suite.run(&all().unwrap(), |_, _| {}).await;
     let failed: String = report.failed.iter().map(|(name, wrong)| format!("=== {name}: {wrong}\n")).collect();
     assert!(failed.is_empty(), "{} of {} fixtures are not equal\n{failed}", report.failed.len(), all().unwrap().len());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn every_fixture_comes_to_what_is_recorded() {
+    compare(Vec::new()).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn every_fixture_comes_to_the_same_on_the_embedded_engine_and_on_temporal() {
+    compare(bench::others().unwrap()).await;
 }
 
 /// An engine that is not equal: it loses what one task answers.

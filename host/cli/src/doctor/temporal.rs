@@ -30,7 +30,7 @@ pub(super) async fn check_temporal(config: &Config) -> Vec<Check> {
 fn told(finding: Finding) -> Check {
     match finding.good {
         Some(true) => Check::ok(finding.what, finding.text),
-        None => Check::warning(finding.what, finding.text, "think about whether that is what you want"),
+        None => Check::warning(finding.what, finding.text, "nothing to do, if that is what you expect"),
         Some(false) => Check::problem(finding.what, finding.text, "the message says what to do"),
     }
 }

@@ -15,9 +15,9 @@ use crate::workspace::Workspace;
 type Features = BTreeMap<String, BTreeSet<BTreeSet<String>>>;
 
 pub(super) fn check(workspace: &Workspace) -> Result<Findings> {
-    // As `build::programs` selects them, and as the tests do.
-    let programs = tree(workspace, &["--exclude", "xtask", "--edges", "normal,build"])?;
-    let tests = tree(workspace, &["--edges", "normal,build,dev"])?;
+    // As `build::programs` selects them, and as the tests do. What only build scripts use is compiled for them alone.
+    let programs = tree(workspace, &["--exclude", "xtask", "--edges", "normal"])?;
+    let tests = tree(workspace, &["--edges", "normal,dev"])?;
     Ok(Findings { problems: problems(&parse(&programs), &parse(&tests)), notes: Vec::new() })
 }
 
