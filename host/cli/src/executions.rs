@@ -6,13 +6,11 @@ use std::path::Path;
 
 use compozy_engine::History;
 use compozy_engine::limits::LIST_MAX;
-use compozy_engine::local::JournalView;
 use compozy_engine::port::{Execution, ExecutionId, Filter, JournalRecord};
 use compozy_interpreter::Status;
 use compozy_server::time::rfc3339;
 use compozy_server::view;
 use serde_json::{Value, json};
-use tokio::runtime::Handle;
 
 use crate::args::{Executions, HostArgs};
 use crate::control;
@@ -20,6 +18,7 @@ use crate::exit::{Exit, Fatal};
 use crate::host::engine_fatal;
 use crate::output::{result, say};
 use crate::progress::{count, millis, status_text};
+use crate::records::{self, Records};
 use crate::render::{self, printable};
 use crate::threads;
 use crate::watch::watch;
@@ -44,22 +43,14 @@ pub(crate) fn look(host: &HostArgs, what: &Executions) -> Result<Exit, Fatal> {
 /// Copies the journal to a new file.
 pub(crate) fn backup(host: &HostArgs, to: &Path) -> Result<Exit, Fatal> {
     threads::run(async move {
-        open(host)?.backup(to).await.map_err(|error| engine_fatal(&error))?;
+        records::journal(host)?.backup(to).await.map_err(|error| engine_fatal(&error))?;
         result(&format!("backup: {}", to.display()));
         Ok(Exit::Ok)
     })
 }
 
-fn open(host: &HostArgs) -> Result<JournalView, Fatal> {
-    if !host.data_dir.is_dir() {
-        let folder = host.data_dir.display();
-        return Err(Fatal::setup(format!("there is no data folder `{folder}`; name one with --data-dir")));
-    }
-    JournalView::open(&host.data_dir, Handle::current()).map_err(|error| engine_fatal(&error))
-}
-
 async fn look_on(host: &HostArgs, what: &Executions) -> Result<Exit, Fatal> {
-    let view = open(host)?;
+    let view = Records::open(host).await?;
     match what {
         Executions::List { status, workflow, before, since, until, limit, json } => {
             let filter = Filter {
@@ -89,14 +80,17 @@ fn status_of(text: &str) -> Result<Status, Fatal> {
 }
 
 /// One execution, or all, page by page.
-async fn verify(journal: &JournalView, id: Option<&str>) -> Result<Exit, Fatal> {
+async fn verify(journal: &Records, id: Option<&str>) -> Result<Exit, Fatal> {
     let mut counts = (0_usize, 0_usize);
     if let Some(id) = id {
         check(journal, &ExecutionId(id.to_owned()), &mut counts).await?;
     } else {
         let mut last = None;
         loop {
-            let page = journal.list(LIST_MAX, last.as_ref()).await.map_err(|error| engine_fatal(&error))?;
+            let page = journal
+                .search(&Filter::default(), LIST_MAX, last.as_ref())
+                .await
+                .map_err(|error| engine_fatal(&error))?;
             for summary in &page {
                 check(journal, &summary.id, &mut counts).await?;
             }
@@ -111,7 +105,7 @@ async fn verify(journal: &JournalView, id: Option<&str>) -> Result<Exit, Fatal> 
     Ok(if different == 0 { Exit::Ok } else { Exit::Failed })
 }
 
-async fn check(journal: &JournalView, id: &ExecutionId, counts: &mut (usize, usize)) -> Result<(), Fatal> {
+async fn check(journal: &Records, id: &ExecutionId, counts: &mut (usize, usize)) -> Result<(), Fatal> {
     counts.0 += 1;
     if let Some(difference) = journal.verify(id).await.map_err(|error| engine_fatal(&error))? {
         counts.1 += 1;
@@ -121,7 +115,7 @@ async fn check(journal: &JournalView, id: &ExecutionId, counts: &mut (usize, usi
 }
 
 /// Writes all that is recorded of an execution.
-async fn export(journal: &JournalView, id: &str, output: Option<&Path>) -> Result<(), Fatal> {
+async fn export(journal: &Records, id: &str, output: Option<&Path>) -> Result<(), Fatal> {
     let history = journal.export(&ExecutionId(id.to_owned())).await.map_err(|error| engine_fatal(&error))?;
     let mut text = serde_json::to_string_pretty(&history).map_err(Fatal::setup)?;
     text.push('\n');
@@ -158,7 +152,7 @@ fn verify_file(path: &Path) -> Result<Exit, Fatal> {
 }
 
 async fn list(
-    journal: &JournalView,
+    journal: &Records,
     filter: &Filter,
     before: Option<ExecutionId>,
     limit: usize,
@@ -184,7 +178,7 @@ async fn list(
     Ok(())
 }
 
-async fn show(journal: &JournalView, id: &str, as_json: bool) -> Result<(), Fatal> {
+async fn show(journal: &Records, id: &str, as_json: bool) -> Result<(), Fatal> {
     let found = journal.execution(&ExecutionId(id.to_owned())).await.map_err(|error| engine_fatal(&error))?;
     let not_found = || Fatal::new(Exit::Failed, format!("there is no execution `{}` in this journal", printable(id)));
     let execution = found.ok_or_else(not_found)?;
@@ -239,7 +233,7 @@ fn indented(text: &str) -> String {
     text.lines().map(|line| format!("  {line}\n")).collect()
 }
 
-async fn journal(journal: &JournalView, id: &str, as_json: bool) -> Result<(), Fatal> {
+async fn journal(journal: &Records, id: &str, as_json: bool) -> Result<(), Fatal> {
     let records = journal.journal(&ExecutionId(id.to_owned())).await.map_err(|error| engine_fatal(&error))?;
     let lines: Vec<String> =
         records.iter().map(|record| if as_json { json_line(record) } else { text_line(record) }).collect();

@@ -16,6 +16,7 @@ mod logging;
 mod output;
 mod plugin_test;
 mod progress;
+mod records;
 mod render;
 mod run;
 mod serve;

@@ -391,9 +391,12 @@ mod tests {
         let hours = |hours| Some(Duration::from_hours(hours));
         let expected =
             Retention { success: hours(24), timed_out: Some(Duration::from_secs(90)), ..Retention::default() };
-        assert_eq!(Project::retention(&HostArgs::of_path(project.path())), expected);
-        let nothing = HostArgs::of_path(folder(&[]).path());
-        assert_eq!(Project::retention(&nothing), Retention::default(), "nothing goes by itself");
+        let retention = |folder: &Path| {
+            let project = Project::read(folder);
+            project.settings(&project.configuration(&Overrides::default())).0.retention
+        };
+        assert_eq!(retention(project.path()), expected);
+        assert_eq!(retention(folder(&[]).path()), Retention::default(), "nothing goes by itself");
     }
 
     #[test]

@@ -73,7 +73,7 @@ impl ExecutableActivity for TaskActivity {
 /// How the work of an attempt ended.
 enum Worked {
     /// It answered, or its time was over.
-    Reported(TaskReport),
+    Reported(Box<TaskReport>),
     /// Nobody wants its answer.
     Dropped,
     /// The worker stops: somebody else begins it again.
@@ -116,7 +116,7 @@ impl Attempt {
         let worked = self.work(signs.clone(), Duration::from_millis(limit_ms), bound).await;
         drop(places);
         let TaskReport { result, ran } = match worked {
-            Worked::Reported(report) => report,
+            Worked::Reported(report) => *report,
             Worked::Dropped => return Err(ActivityError::cancelled()),
             Worked::Stopped => {
                 let stopped = "the worker stopped before the task ended".to_owned();
@@ -197,7 +197,7 @@ impl Attempt {
             tokio::select! {
                 biased;
                 ended = &mut work.0 => return match ended {
-                    Ok(report) => Worked::Reported(report),
+                    Ok(report) => Worked::Reported(Box::new(report)),
                     // The runtime of the guests has ended.
                     Err(_) => Worked::Stopped,
                 },
@@ -290,7 +290,7 @@ impl Grace {
         let id = self.ctx.info().workflow_id.clone()?;
         let handle = self.client.get_workflow_handle::<Run>(&id);
         let question = GraceQuestion { task: self.task.clone(), now_ms: now_ms() };
-        match handle.query(Run::grace, question, WorkflowQueryOptions::default()).await {
+        match Box::pin(handle.query(Run::grace, question, WorkflowQueryOptions::default())).await {
             Ok(left_ms) => left_ms,
             Err(error) => {
                 tracing::debug!(execution = id, task = %self.task, %error, "a run does not say how long a task may take");

@@ -110,14 +110,14 @@ impl Caller {
     /// How a run stands, as its worker has it.
     pub(crate) async fn state(&self, id: &ExecutionId) -> Result<StateReply, EngineError> {
         let handle = self.handle(id);
-        let packed = self.query(id, handle.query(Run::state, (), WorkflowQueryOptions::default())).await?;
+        let packed = self.query(id, Box::pin(handle.query(Run::state, (), WorkflowQueryOptions::default()))).await?;
         self.unpack(packed).await
     }
 
     /// What the server knows of a run.
     pub(crate) async fn describe(&self, id: &ExecutionId) -> Result<WorkflowExecutionDescription, EngineError> {
         let handle = self.handle(id);
-        self.interact(id, handle.describe(WorkflowDescribeOptions::default())).await
+        self.interact(id, Box::pin(handle.describe(WorkflowDescribeOptions::default()))).await
     }
 
     /// The definition of a run.
@@ -129,7 +129,8 @@ impl Caller {
             return Ok(plan);
         }
         let handle = self.handle(id);
-        let packed = self.query(id, handle.query(Run::definition, (), WorkflowQueryOptions::default())).await?;
+        let packed =
+            self.query(id, Box::pin(handle.query(Run::definition, (), WorkflowQueryOptions::default()))).await?;
         let json: String = self.unpack(packed).await?;
         let plan = Plan::from_json(&json).map_err(|e| EngineError::ExecutionUnreadable { reason: e.to_string() })?;
         let plan = Arc::new(plan);
@@ -195,9 +196,9 @@ impl Caller {
 
     async fn signal(&self, id: &ExecutionId, message: ControlMessage) -> Result<(), EngineError> {
         let handle = self.handle(id);
-        self.interact(id, handle.signal(Run::control, message, WorkflowSignalOptions::default())).await?;
+        self.interact(id, Box::pin(handle.signal(Run::control, message, WorkflowSignalOptions::default()))).await?;
         // It is durable now; that it was looked at is an extra, which needs a worker.
-        drop(self.query(id, handle.query(Run::progress, (), WorkflowQueryOptions::default())).await);
+        drop(self.query(id, Box::pin(handle.query(Run::progress, (), WorkflowQueryOptions::default()))).await);
         Ok(())
     }
 
@@ -268,7 +269,7 @@ impl Caller {
         match self.starter.start(input, request, WorkflowIdReusePolicy::AllowDuplicate).await? {
             Begun::New => {
                 let handle = self.handle(id);
-                drop(self.query(id, handle.query(Run::progress, (), WorkflowQueryOptions::default())).await);
+                drop(self.query(id, Box::pin(handle.query(Run::progress, (), WorkflowQueryOptions::default()))).await);
                 Ok(())
             }
             // Somebody else was quicker, or it has not quite ended.
@@ -324,7 +325,8 @@ impl Caller {
                 .build();
             handle = WorkflowHandle::new(self.starter.client.clone(), info);
         }
-        let packed = self.query(id, handle.query(Run::journal, question, WorkflowQueryOptions::default())).await?;
+        let packed =
+            self.query(id, Box::pin(handle.query(Run::journal, question, WorkflowQueryOptions::default()))).await?;
         self.unpack(packed).await
     }
 }

@@ -29,7 +29,7 @@ impl Caller {
     pub(crate) async fn outcome(&self, id: &ExecutionId) -> Result<Outcome, EngineError> {
         let handle = self.handle(id);
         let result = loop {
-            match handle.get_result(WorkflowGetResultOptions::default()).await {
+            match Box::pin(handle.get_result(WorkflowGetResultOptions::default())).await {
                 // The server is away for a while; the run is not.
                 Err(WorkflowGetResultError::Rpc(status))
                     if matches!(status.code(), Code::Unavailable | Code::DeadlineExceeded | Code::Cancelled) =>

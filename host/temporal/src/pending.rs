@@ -173,13 +173,11 @@ impl Pending {
             ParentClose::Cancel => ControlMessage::Cancel { reason, grace_ms },
         };
         let mut link = link.borrow_mut();
-        match (link.phase, link.id.clone()) {
-            (ChildPhase::Running, Some(id)) => Some(Close::Tell(id, message)),
-            _ => {
-                link.close = Some(message);
-                Some(Close::Later)
-            }
+        if let (ChildPhase::Running, Some(id)) = (link.phase, link.id.clone()) {
+            return Some(Close::Tell(id, message));
         }
+        link.close = Some(message);
+        Some(Close::Later)
     }
 
     /// The next of them that ends, and whether somebody wants to know.

@@ -116,7 +116,8 @@ impl Starter {
             .enable_eager_workflow_start(true)
             .memo(memo)
             .build();
-        let started = tokio::time::timeout(self.server.patience, self.client.start_workflow(Run::run, input, options));
+        let started =
+            tokio::time::timeout(self.server.patience, Box::pin(self.client.start_workflow(Run::run, input, options)));
         match started.await {
             Ok(Ok(_)) => Ok(Begun::New),
             Ok(Err(WorkflowStartError::AlreadyStarted { .. })) => Ok(Begun::Known),
@@ -129,7 +130,7 @@ impl Starter {
     /// The run of this id was begun before: by the same request?
     async fn known(&self, id: ExecutionId, request: Option<String>) -> Result<ExecutionId, EngineError> {
         let handle = self.client.get_workflow_handle::<Run>(&id.0);
-        let described = handle.describe(WorkflowDescribeOptions::default()).await;
+        let described = Box::pin(handle.describe(WorkflowDescribeOptions::default())).await;
         let described = described.map_err(|error| self.server.interaction(&id, error))?;
         let before: Option<String> = described.memo().get(MEMO_REQUEST).ok().flatten();
         if before == request {

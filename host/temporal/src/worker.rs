@@ -153,7 +153,7 @@ impl Workers {
     }
 }
 
-fn failed(queue: &str, reason: impl ToString) -> ConnectError {
+fn failed(queue: &str, reason: &dyn std::fmt::Display) -> ConnectError {
     ConnectError::Worker { queue: queue.to_owned(), reason: reason.to_string() }
 }
 
@@ -174,7 +174,7 @@ fn workflow_options(options: &TemporalOptions, caller: &Arc<Caller>) -> Result<W
         .tuner(tuner)
         .register_activities(world)
         .register_workflow_with_factory(move || Run::new(Arc::clone(&shared)))
-        .map_err(|error| failed(&queue, error))?;
+        .map_err(|error| failed(&queue, &error))?;
     Ok(builder.build())
 }
 
@@ -183,7 +183,7 @@ fn tool_options(options: &TemporalOptions, plugin: &str, tools: &Tools) -> Resul
     let slots = options.concurrency.get(plugin).copied().unwrap_or(CONCURRENCY_DEFAULT);
     if !(1..=CONCURRENCY_MAX).contains(&slots) {
         let reason = format!("its concurrency is {slots}, 1 to {CONCURRENCY_MAX} attempts at once are allowed");
-        return Err(failed(&queue, reason));
+        return Err(failed(&queue, &reason));
     }
     let tuner = tuner(WORKFLOW_TASKS, slots);
     Ok(WorkerOptions::new(queue)
@@ -248,7 +248,7 @@ fn begin(
     stop: &watch::Receiver<bool>,
     trouble: &Arc<Mutex<Option<String>>>,
 ) -> Result<Vec<Kept>, String> {
-    let options = RuntimeOptions::builder().heartbeat_interval(None).build().map_err(|error| error.to_string())?;
+    let options = RuntimeOptions::builder().heartbeat_interval(None).build()?;
     let core = Rc::new(Runtime::from_current_tokio(options).map_err(|error| error.to_string())?);
     let begin = |options: WorkerOptions| {
         let worker = Worker::new(&core, client.clone(), options.clone()).map_err(|error| format!("{error:#}"))?;

@@ -54,6 +54,7 @@ impl Run {
     }
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "the library hands the questions of queries over")]
 #[workflow_methods(factory_only)]
 impl Run {
     #[run(name = WORKFLOW_TYPE)]

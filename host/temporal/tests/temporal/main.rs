@@ -6,6 +6,7 @@
 mod common;
 mod faults;
 mod history;
+mod kept;
 mod requests;
 mod support;
 mod workers;
