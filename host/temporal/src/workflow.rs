@@ -381,17 +381,21 @@ impl Machine {
         }
     }
 
-    /// Whether the history is so long that the run must go on in a new one, and can.
+    /// Whether the run goes on in a new history now.
     fn history_is_due(&self) -> bool {
-        let due = self.ctx.state(|run| run.shared.history_events);
-        let long = self.ctx.continue_as_new_suggested() || self.ctx.history_length() >= due;
         let quiet = !self.pending.is_busy() && self.ctx.state(|run| run.inbox.is_empty());
-        long && quiet && !self.is_over()
+        quiet && self.history_is_long() && !self.is_over()
     }
 
-    /// Whether nothing may begin until the run goes on in a new history.
-    pub(crate) fn history_is_full(&self) -> bool {
-        self.ctx.history_length() >= HISTORY_EVENTS_MUST
+    fn history_is_long(&self) -> bool {
+        let due = self.ctx.state(|run| run.shared.history_events);
+        self.ctx.continue_as_new_suggested() || self.ctx.history_length() >= due
+    }
+
+    /// Whether nothing may begin until the run goes on in a new history: at once when nothing else is under way, and when
+    /// it cannot wait any more.
+    fn history_is_full(&self) -> bool {
+        (self.history_is_long() && !self.pending.is_busy()) || self.ctx.history_length() >= HISTORY_EVENTS_MUST
     }
 
     fn go_on_in_a_new_history(&self) -> WorkflowTermination {

@@ -72,7 +72,7 @@ pub(crate) fn whatever_fails_nothing_is_left_and_the_next_start_succeeds() {
             (listening().workflow("bad.yaml", "id: bad\ntasks: [{ id: a, tool: nothing }]\n"), "", "bad.yaml"),
             (listening().project("/nowhere/at/all"), "PROJECT_FILE_UNREADABLE", "/nowhere/at/all"),
             (listening().plugins(broken.path()), "", "bad"),
-            (listening().store(redis), "PROJECT_STORE_SETTING", "no Redis server is named"),
+            (listening().store(redis), "CONFIG_MISSING", "no Redis server is named"),
             (small(other.path()).listen("127.0.0.1:0"), "DATA_FOLDER_IN_USE", "in use by another host"),
             (listening().engine(absent(false)), "BACKEND_UNAVAILABLE", "`127.0.0.1:1`"),
             (
