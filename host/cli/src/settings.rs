@@ -54,12 +54,6 @@ impl HostArgs {
         Self::of(path, &[flags.assignments(), serve.assignments()].concat())
     }
 
-    /// The configuration of a project without any option or environment.
-    #[cfg(test)]
-    pub(crate) fn of_path(path: &Path) -> Self {
-        Self::put_together(Some(path), &[], &BTreeMap::new())
-    }
-
     fn of(path: Option<&Path>, flags: &[Assignment]) -> Self {
         Self::put_together(path, flags, &environment())
     }

@@ -60,13 +60,13 @@ fn engine(config: &Config) -> EngineChoice {
         ProcessRole::ToolWorker => Role::ToolWorker,
     };
     let concurrency = config.worker.concurrency.iter();
-    EngineChoice::Temporal(TemporalChoice {
+    EngineChoice::Temporal(Box::new(TemporalChoice {
         roles: config.roles.iter().map(role).collect(),
         plugins: config.worker.plugins.clone(),
         concurrency: concurrency.map(|(plugin, at_once)| (plugin.clone(), *at_once as usize)).collect(),
         rpc_timeout: temporal.rpc_timeout,
         ..TemporalChoice::new(server, temporal.project.clone())
-    })
+    }))
 }
 
 /// The Temporal server that is configured.

@@ -21,7 +21,7 @@ pub enum EngineChoice {
     #[default]
     Embedded,
     /// The one on Temporal.
-    Temporal(TemporalChoice),
+    Temporal(Box<TemporalChoice>),
     /// Another one.
     Other(Arc<dyn EngineFactory>),
 }
@@ -81,7 +81,7 @@ impl EngineChoice {
     pub(crate) async fn check(&self) -> Result<(), EngineError> {
         match self {
             Self::Embedded => Ok(()),
-            Self::Temporal(choice) => TemporalFactory(choice.clone()).check().await,
+            Self::Temporal(choice) => TemporalFactory(TemporalChoice::clone(choice)).check().await,
             Self::Other(factory) => factory.check().await,
         }
     }
@@ -90,7 +90,7 @@ impl EngineChoice {
     pub(crate) async fn open(&self, parts: EngineParts) -> Result<Arc<dyn Engine>, EngineError> {
         match self {
             Self::Other(factory) => factory.open(parts).await,
-            Self::Temporal(choice) => TemporalFactory(choice.clone()).open(parts).await,
+            Self::Temporal(choice) => TemporalFactory(TemporalChoice::clone(choice)).open(parts).await,
             Self::Embedded => {
                 let options = LocalOptions {
                     workflows: parts.workflows,

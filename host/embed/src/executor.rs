@@ -29,7 +29,7 @@ impl PluginExecutor {
 
     /// The names of the plugins that can run tasks.
     pub fn plugins(&self) -> Vec<String> {
-        self.runtime.catalog().into_iter().map(|(name, _)| name.to_owned()).collect()
+        self.runtime.catalog().into_keys().map(str::to_owned).collect()
     }
 }
 

@@ -84,23 +84,25 @@ fn the_fixtures_cover_everything_and_nothing_unknown() {
     assert!(orphans.is_empty(), "records without a fixture: {orphans:?}");
 }
 
-async fn compare(others: Vec<Arc<dyn Bench>>) {
+async fn compare(others: Vec<Arc<dyn Bench>>) -> Result<()> {
     let update = std::env::var_os("UPDATE_RECORDS").is_some();
-    let measure = Arc::new(Embedded::new("embedded").unwrap());
+    let measure = Arc::new(Embedded::new("embedded")?);
+    let fixtures = all()?;
     let suite = Suite::new(measure, others).with_records(records(), update);
-    let report = suite.run(&all().unwrap(), |_, _| {}).await;
+    let report = suite.run(&fixtures, |_, _| {}).await;
     let failed: String = report.failed.iter().map(|(name, wrong)| format!("=== {name}: {wrong}\n")).collect();
-    assert!(failed.is_empty(), "{} of {} fixtures are not equal\n{failed}", report.failed.len(), all().unwrap().len());
+    assert!(failed.is_empty(), "{} of {} fixtures are not equal\n{failed}", report.failed.len(), fixtures.len());
+    Ok(())
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn every_fixture_comes_to_what_is_recorded() {
-    compare(Vec::new()).await;
+    compare(Vec::new()).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn every_fixture_comes_to_the_same_on_the_embedded_engine_and_on_temporal() {
-    compare(bench::others().unwrap()).await;
+    compare(bench::others().unwrap()).await.unwrap();
 }
 
 /// An engine that is not equal: it loses what one task answers.

@@ -171,6 +171,6 @@ async fn load<F: Future<Output = Result<String>>>(
         Ok::<_, anyhow::Error>(())
     });
     futures_util::future::try_join_all(workers).await?;
-    let elapsed = begun.elapsed() - WARM_UP;
+    let elapsed = begun.elapsed().saturating_sub(WARM_UP);
     Ok(Load::of(latencies.into_inner().expect("nobody panics with it"), elapsed, 0.0))
 }

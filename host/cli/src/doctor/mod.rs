@@ -71,7 +71,7 @@ pub(crate) fn doctor(host: &HostArgs, as_json: bool) -> Result<Exit, Fatal> {
     let mut checks = configuration(host);
     // A refused key stands at its default here. What can be looked at is looked at all the same.
     checks.extend(machine::check(&host.data_dir));
-    checks.extend(threads::run(async { Ok(services(host).await) })?);
+    checks.extend(threads::run(async { Ok(Box::pin(services(host)).await) })?);
     print(&checks, as_json);
     let healthy = checks.iter().all(|check| check.state != State::Problem);
     Ok(if healthy { Exit::Ok } else { Exit::Failed })

@@ -19,7 +19,7 @@ async fn a_key_starts_one_run_on_temporal() {
     assert_eq!(again.unwrap(), first);
     match other.unwrap_err() {
         EngineError::IdempotencyKeyReused { key, execution } => {
-            assert_eq!((key.as_str(), execution), ("key", first.clone()))
+            assert_eq!((key.as_str(), execution), ("key", first.clone()));
         }
         error => panic!("{error}"),
     }
