@@ -260,9 +260,9 @@ impl Caller {
             input: Value::Null,
             seed,
             pins: reply.pins,
-            priority: None,
+            priority: reply.priority,
             parent: reply.parent,
-            depth: 0,
+            depth: reply.depth,
             carry: Some(Carry { run, then: Some(then.clone()) }),
         };
         let request: Option<String> = described.memo().get(crate::names::MEMO_REQUEST).ok().flatten();

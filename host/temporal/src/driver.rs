@@ -231,6 +231,8 @@ impl Driver {
             definition: self.definition.clone(),
             pins: self.pins.clone(),
             parent: self.parent.clone(),
+            depth: self.depth,
+            priority: self.priority,
             state: self.state.clone(),
             book: self.book.clone(),
             spans: self.spans.clone(),

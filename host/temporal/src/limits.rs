@@ -24,6 +24,8 @@ pub(crate) const DELIVER_TRY: Duration = Duration::from_mins(2);
 pub(crate) const HISTORY_EVENTS_DUE: u32 = 4_000;
 /// Events of Temporal's history after which a run begins nothing more until it can go on in a new one.
 pub(crate) const HISTORY_EVENTS_MUST: u32 = 25_000;
+/// Activities, children and messages of one run that are under way at once; the server takes 2,000 of each kind.
+pub(crate) const UNDER_WAY_MAX: usize = 1_500;
 /// Tasks that the details of a run name in Temporal's own pages.
 pub(crate) const TASKS_SHOWN_MAX: usize = 20;
 /// Runs of one step of a search.

@@ -176,6 +176,8 @@ pub(crate) struct StateReply {
     pub(crate) definition: String,
     pub(crate) pins: Pins,
     pub(crate) parent: Option<ExecutionId>,
+    pub(crate) depth: u32,
+    pub(crate) priority: Option<u8>,
     pub(crate) state: RunState,
     pub(crate) book: Book,
     /// The histories before this one.

@@ -120,6 +120,11 @@ impl Pending {
         self.items.iter().any(|item| !matches!(item.what, Awaited::Timer(_)))
     }
 
+    /// How many things are under way, without timers.
+    pub(crate) fn under_way(&self) -> usize {
+        self.items.iter().filter(|item| !matches!(item.what, Awaited::Timer(_))).count()
+    }
+
     /// Whether the run must still wait before it closes.
     pub(crate) fn must_wait(&self) -> bool {
         self.items.iter().any(|item| {

@@ -18,7 +18,7 @@ use temporalio_sdk::{
 use temporalio_workflow::{workflow, workflow_methods};
 
 use crate::driver::Driver;
-use crate::limits::{HISTORY_EVENTS_MUST, JOURNAL_PAGE_BYTES_MAX, JOURNAL_PAGE_MAX, TASKS_SHOWN_MAX};
+use crate::limits::{HISTORY_EVENTS_MUST, JOURNAL_PAGE_BYTES_MAX, JOURNAL_PAGE_MAX, TASKS_SHOWN_MAX, UNDER_WAY_MAX};
 use crate::message::{Carry, ControlMessage, Ending, GraceQuestion, JournalQuestion, StartInput};
 use crate::names::{ATTRIBUTE_STATUS, WORKFLOW_TYPE};
 use crate::packed::Packed;
@@ -119,7 +119,7 @@ pub(crate) struct Machine {
     pub(crate) ctx: WorkflowContext<Run>,
     pub(crate) pending: Pending,
     pub(crate) input: StartInput,
-    /// What begins in the next history.
+    /// What begins when others have ended, or in the next history.
     deferred: Vec<Command>,
 }
 
@@ -139,6 +139,10 @@ impl Machine {
                     }
                     Err(error) => return Err(self.stuck(&error)),
                 }
+            }
+            self.take_deferred(&mut events);
+            if !events.is_empty() {
+                continue;
             }
             if self.is_over() && !self.pending.must_wait() && self.ctx.state(|run| run.inbox.is_empty()) {
                 return self.ending();
@@ -208,7 +212,7 @@ impl Machine {
 
     /// Does what one command asks for. What cannot be done comes back as an event.
     fn obey(&mut self, command: Command, events: &mut VecDeque<Event>) {
-        if self.history_is_full() && begins_something(&command) {
+        if begins_something(&command) && (self.history_is_full() || self.pending.under_way() >= UNDER_WAY_MAX) {
             self.deferred.push(command);
             return;
         }
@@ -260,7 +264,18 @@ impl Machine {
         }
     }
 
-    /// Forgets what was to begin in the next history.
+    /// Begins what had to wait for others to end.
+    fn take_deferred(&mut self, events: &mut VecDeque<Event>) {
+        let room = UNDER_WAY_MAX.saturating_sub(self.pending.under_way()).min(self.deferred.len());
+        if room == 0 || self.history_is_full() {
+            return;
+        }
+        for command in self.deferred.drain(..room).collect::<Vec<_>>() {
+            self.obey(command, events);
+        }
+    }
+
+    /// Forgets what was to begin later.
     fn undefer(&mut self, key: &TaskKey) -> bool {
         let before = self.deferred.len();
         self.deferred.retain(|command| match command {

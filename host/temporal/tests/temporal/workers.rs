@@ -129,6 +129,27 @@ async fn no_more_attempts_of_a_plugin_run_at_once_than_its_worker_may_on_tempora
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn more_tasks_than_a_run_may_have_under_way_wait_for_each_other_on_temporal() {
+    let site = Site::shared(Script::echo()).await;
+    let engine = site.engine().await;
+    let items: Vec<String> = (0..100).map(|n| n.to_string()).collect();
+    let one = |n: u32| {
+        format!(
+            "      - {{id: c{n}, type: collection, max_workers: 100, items: [{}], task: {{id: t, tool: tool}}}}\n",
+            items.join(", ")
+        )
+    };
+    // 1,700 tasks that could all run at once.
+    let tasks: String = (0..17).map(one).collect();
+    let wide = plan(&format!("tasks:\n  - id: p\n    type: parallel\n    max_workers: 17\n    tasks:\n{tasks}"));
+    let id = engine.start(request(&wide)).await.unwrap();
+    let execution = wait(&engine, &id).await;
+    assert_eq!(execution.state.status, Status::Success, "{:?}", execution.state.failure);
+    assert_eq!(execution.state.tasks.len(), 1 + 17 + 1_700);
+    engine.stop(PATIENCE).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_follower_hears_that_a_run_goes_on_from_another_process_on_temporal() {
     let site = Site::shared(Script::echo()).await;
     let workers = site.role(&[Role::WorkflowWorker, Role::ToolWorker]).await;
