@@ -5,6 +5,7 @@ use compozy_plan::plan::Plan;
 use serde_json::{Value, json};
 
 use crate::EngineError;
+use crate::port::ExecutionId;
 
 /// What the sender is told: who took it, and who did not and why. `done` names what was done to those who took it.
 pub fn outcome(signal: &Signal, done: &str, taken: &[Value], refused: &[Value]) -> Result<Value, Failure> {
@@ -19,6 +20,26 @@ pub fn outcome(signal: &Signal, done: &str, taken: &[Value], refused: &[Value]) 
             Err(Failure { details: facts, ..Failure::permanent("SIGNAL_NOT_DELIVERED", message) })
         }
     }
+}
+
+/// The answer to a signal that was to start workflows, where none waits for it.
+pub fn no_trigger(signal: &str) -> Failure {
+    Failure::permanent("SIGNAL_UNKNOWN", format!("no workflow has a trigger `{signal}`"))
+}
+
+/// One line of an [`outcome`]: a workflow that the signal started.
+pub fn started(workflow: &str, id: &ExecutionId) -> Value {
+    json!({ "workflow_id": workflow, "exec_id": id })
+}
+
+/// One line of an [`outcome`]: a workflow that the signal could not start.
+pub fn not_started(workflow: &str, error: &EngineError) -> Value {
+    json!({ "workflow_id": workflow, "code": error.code(), "message": error.to_string() })
+}
+
+/// One line of an [`outcome`]: an execution that could not take the signal.
+pub fn not_delivered(id: &ExecutionId, error: &EngineError) -> Value {
+    json!({ "exec_id": id, "code": error.code(), "message": error.to_string() })
 }
 
 /// Checks the payload of a signal, with all that it refers to, against the triggers of this name.

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use compozy_engine::EngineError;
 use compozy_engine::port::{Control, ExecutionId, Workflows};
 use compozy_engine::request::check_input;
+use compozy_engine::signal::{check_trigger, no_trigger, not_delivered, not_started, outcome, started};
 use compozy_interpreter::{Failure, Signal};
 use compozy_plan::plan::Plan;
 use futures_util::FutureExt as _;
@@ -139,34 +140,28 @@ impl World {
             match self.caller.say(&id, Control::Signal(signal.clone())).await {
                 Ok(()) => delivered.push(json!(id)),
                 Err(error) if error.retryable() => return Err(error),
-                Err(error) => {
-                    refused.push(json!({ "exec_id": id, "code": error.code(), "message": error.to_string() }));
-                }
+                Err(error) => refused.push(not_delivered(&id, &error)),
             }
         }
-        Ok(compozy_engine::signal::outcome(signal, "delivered", &delivered, &refused))
+        Ok(outcome(signal, "delivered", &delivered, &refused))
     }
 
     /// Starts every workflow with a trigger of the signal's name.
     async fn trigger(&self, sender: &str, signal: &Signal) -> Result<Delivered, EngineError> {
         let plans = self.workflows.triggered_by(&signal.name);
         if plans.is_empty() {
-            let message = format!("no workflow has a trigger `{}`", signal.name);
-            return Ok(Err(Failure::permanent("SIGNAL_UNKNOWN", message)));
+            return Ok(Err(no_trigger(&signal.name)));
         }
-        let (mut started, mut refused) = (Vec::new(), Vec::new());
+        let (mut taken, mut refused) = (Vec::new(), Vec::new());
         for plan in plans {
             let workflow = plan.workflow.clone();
             match self.start_triggered(sender, plan, signal).await {
-                Ok(id) => started.push(json!({ "workflow_id": workflow, "exec_id": id.0 })),
+                Ok(id) => taken.push(started(&workflow, &id)),
                 Err(error) if error.retryable() => return Err(error),
-                Err(error) => {
-                    let (code, message) = (error.code(), error.to_string());
-                    refused.push(json!({ "workflow_id": workflow, "code": code, "message": message }));
-                }
+                Err(error) => refused.push(not_started(&workflow, &error)),
             }
         }
-        Ok(compozy_engine::signal::outcome(signal, "started", &started, &refused))
+        Ok(outcome(signal, "started", &taken, &refused))
     }
 
     async fn start_triggered(
@@ -183,7 +178,7 @@ impl World {
             (Arc::clone(&self.caller), Arc::clone(&plan), signal.name.clone(), input.clone());
         let check = self.caller.blocking(move || {
             let whole = caller.whole(payload)?;
-            compozy_engine::signal::check_trigger(&checked, &name, &whole)?;
+            check_trigger(&checked, &name, &whole)?;
             check_input(&checked, &whole)
         });
         check.await?;

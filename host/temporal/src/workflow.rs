@@ -130,15 +130,8 @@ impl Machine {
             Err(error) => return Err(self.stuck(&error)),
         };
         loop {
-            while let Some(event) = events.pop_front() {
-                match self.apply(event) {
-                    Ok(commands) => {
-                        for command in commands {
-                            self.obey(command, &mut events);
-                        }
-                    }
-                    Err(error) => return Err(self.stuck(&error)),
-                }
+            if let Err(error) = self.work_off(&mut events) {
+                return Err(self.stuck(&error));
             }
             self.take_deferred(&mut events);
             if !events.is_empty() {
@@ -204,6 +197,16 @@ impl Machine {
     fn apply(&self, event: Event) -> Result<Vec<Command>, crate::driver::DriveError> {
         let vault = self.vault();
         self.driver_mut(|driver| driver.apply(event, &vault))
+    }
+
+    /// Applies events until none is left, and does what each of them asks for.
+    fn work_off(&mut self, events: &mut VecDeque<Event>) -> Result<(), crate::driver::DriveError> {
+        while let Some(event) = events.pop_front() {
+            for command in self.apply(event)? {
+                self.obey(command, events);
+            }
+        }
+        Ok(())
     }
 
     fn is_over(&self) -> bool {
@@ -343,11 +346,7 @@ impl Machine {
                 for message in messages {
                     let event = self.driver(|driver| driver.event_of(message, now_ms, &vault))?;
                     let mut follow: VecDeque<Event> = event.into_iter().collect();
-                    while let Some(event) = follow.pop_front() {
-                        for command in self.apply(event)? {
-                            self.obey(command, &mut follow);
-                        }
-                    }
+                    self.work_off(&mut follow)?;
                 }
             }
             Happened::Canceled(_) if already => {}

@@ -13,7 +13,7 @@ use super::request::{Definitions, Parent, check, whole};
 use super::runs::{Fault, Runs};
 use super::tx::Tx;
 use crate::port::{Control, ExecutionId, StartRequest, Workflows};
-use crate::signal::{check_trigger, outcome};
+use crate::signal::{check_trigger, no_trigger, not_delivered, not_started, outcome, started};
 use crate::{EngineError, limits};
 
 /// A letter with its sender.
@@ -123,21 +123,17 @@ impl Postman<'_> {
     fn trigger(&self, tx: &mut Tx<'_>, runs: &mut Runs, signal: &Signal) -> Result<Result<Value, Failure>, Fault> {
         let plans = self.workflows.triggered_by(&signal.name);
         if plans.is_empty() {
-            let message = format!("no workflow has a trigger `{}`", signal.name);
-            return Ok(Err(Failure::permanent("SIGNAL_UNKNOWN", message)));
+            return Ok(Err(no_trigger(&signal.name)));
         }
-        let (mut started, mut refused) = (Vec::new(), Vec::new());
+        let (mut taken, mut refused) = (Vec::new(), Vec::new());
         for plan in plans {
             let workflow = plan.workflow.clone();
             match self.start_triggered(tx, runs, &plan, signal)? {
-                Ok(id) => started.push(json!({ "workflow_id": workflow, "exec_id": id.0 })),
-                Err(error) => {
-                    refused
-                        .push(json!({ "workflow_id": workflow, "code": error.code(), "message": error.to_string() }));
-                }
+                Ok(id) => taken.push(started(&workflow, &id)),
+                Err(error) => refused.push(not_started(&workflow, &error)),
             }
         }
-        Ok(outcome(signal, "started", &started, &refused))
+        Ok(outcome(signal, "started", &taken, &refused))
     }
 
     fn start_triggered(
@@ -168,9 +164,7 @@ fn send_to(tx: &mut Tx<'_>, runs: &mut Runs, to: &[String], signal: &Signal) -> 
         let id = ExecutionId(id.clone());
         match tx.atomically(|tx| control(tx, runs, &id, &Control::Signal(signal.clone()))) {
             Ok(()) => delivered.push(json!(id)),
-            Err(Fault::Refused(error)) => {
-                refused.push(json!({ "exec_id": id, "code": error.code(), "message": error.to_string() }));
-            }
+            Err(Fault::Refused(error)) => refused.push(not_delivered(&id, &error)),
             Err(Fault::Run(reason)) => {
                 refused.push(json!({ "exec_id": id, "code": "EXECUTION_UNREADABLE", "message": reason }));
             }
