@@ -35,6 +35,10 @@ use clap::Parser;
 use crate::args::{Cli, Command, HostArgs, PluginCommand};
 use crate::exit::{Exit, Fatal};
 
+/// Values are made on one thread and dropped on another all day long; the system's allocator is slow at that.
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 fn main() -> ExitCode {
     let exit = dispatch(Cli::parse()).unwrap_or_else(|fatal| {
         for problem in &fatal.problems {

@@ -92,8 +92,9 @@ pub const LIST_MAX: usize = 1000;
 pub const WAL_PAGES: u32 = 4_000;
 /// The size at which the writer does that itself, because nobody else did, in pages of 4 KiB.
 pub const WAL_PAGES_MAX: u32 = 8 * WAL_PAGES;
-/// Pages of the journal that the writer keeps in memory, in KiB.
-pub const WRITER_CACHE_KIB: u32 = 16 * 1024;
+/// Pages of the journal that the writer keeps in memory, in KiB. More is slower: at a commit that moved pages about, SQLite
+/// looks through all of them.
+pub const WRITER_CACHE_KIB: u32 = 4 * 1024;
 /// What the write-ahead log is cut to after it was larger, in bytes.
 pub const WAL_BYTES_MAX: u64 = 64 * 1024 * 1024;
 

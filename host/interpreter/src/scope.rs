@@ -85,7 +85,7 @@ impl<'a> Site<'a> {
         let mentions = Mentions::of_template(template);
         let unread = self.scope(world.plan, world.state, &mentions)?;
         let rendered = if world.state.has_blobs {
-            let everything = matches!(mentions, Mentions::Anything);
+            let everything = mentions.is_anything();
             let scope = world.reading.for_template(&unread, template, everything);
             self.all_read(world, field)?;
             template.render_handing_on(&scope, Some(&unread))
@@ -159,16 +159,21 @@ impl<'a> Site<'a> {
             return Err(Fault::mismatch(&key, "the containers around it"));
         };
         let mut scope = Scope::new();
-        scope.insert("workflow", workflow(plan, state)).insert("input", &state.input);
-        let project = &plan.project;
-        scope.insert(
-            "project",
-            json!({ "name": project.name, "version": project.version, "description": project.description }),
-        );
-        scope
-            .insert("env", Node::map(plan.env.iter().map(|(name, value)| (name.as_str(), Node::from(value.as_str())))));
-        if !matches!(mentions, Mentions::Nothing) {
-            scope.insert("tasks", tasks(plan, state, &frames, mentions));
+        if mentions.has("workflow") {
+            scope.insert("workflow", workflow(plan, state));
+        }
+        scope.insert("input", &state.input);
+        if mentions.has("project") {
+            let project = &plan.project;
+            let about = json!({ "name": project.name, "version": project.version, "description": project.description });
+            scope.insert("project", about);
+        }
+        if mentions.has("env") {
+            let fields = plan.env.iter().map(|(name, value)| (name.as_str(), Node::from(value.as_str())));
+            scope.insert("env", Node::map(fields));
+        }
+        if !matches!(mentions.tasks, Tasks::Nothing) {
+            scope.insert("tasks", tasks(plan, state, &frames, &mentions.tasks));
         }
         let mut parent = None;
         for frame in &frames {
@@ -181,7 +186,7 @@ impl<'a> Site<'a> {
         if let Some(parent) = parent {
             scope.insert("parent", parent);
         }
-        if let Some(task) = self.task {
+        if let Some(task) = self.task.filter(|_| mentions.has("task")) {
             scope.insert("task", json!({ "id": task.id, "type": task.kind.name() }));
         }
         if let Some(with) = self.with {
@@ -200,73 +205,70 @@ impl<'a> Site<'a> {
             scope.insert(&item.collection.item_var, item.value);
             scope.insert(&item.collection.index_var, Value::from(item.at));
         }
+        if mentions.names.iter().flatten().any(|name| !scope.has(name)) {
+            // The message can only name what is near if it knows what there is.
+            return self.scope(plan, state, &Mentions { names: None, tasks: mentions.tasks.clone() });
+        }
         Ok(scope)
     }
 }
 
-/// What a text reads of `tasks`. Only that is provided: a run may have thousands of tasks.
+/// What a text reads of its scope. Only that is provided: a run may have thousands of tasks.
 #[derive(Debug)]
-enum Mentions<'t> {
-    /// Nothing.
+struct Mentions<'t> {
+    /// Names at the top of the scope; `None` when it cannot be told beforehand.
+    names: Option<Vec<&'t str>>,
+    tasks: Tasks<'t>,
+}
+
+#[derive(Debug, Clone)]
+enum Tasks<'t> {
+    /// None.
     Nothing,
     /// Tasks by id, and whether their children are asked for.
-    Tasks(BTreeMap<&'t str, bool>),
+    These(BTreeMap<&'t str, bool>),
     /// It cannot be told beforehand.
     Anything,
 }
 
 impl<'t> Mentions<'t> {
+    const ANYTHING: Self = Self { names: None, tasks: Tasks::Anything };
+
     fn of_condition(condition: &'t Condition) -> Self {
         Self::of_paths(condition.references().iter().map(Vec::as_slice))
     }
 
     fn of_template(template: &'t Template) -> Self {
-        // A template can also reach its scope in ways that are no paths: `$s := .`, `get $ "tasks"`, `toJson .`.
-        let Ok(text) = serde_json::to_string(template) else {
-            return Self::Anything;
-        };
-        let paths = template.references().iter().map(|reference| reference.path.as_slice());
-        let known = paths.clone().filter(|path| path.first().is_some_and(|name| name == "tasks")).count();
-        if has_lone_root(&text) || text.matches("tasks").count() > known {
-            return Self::Anything;
+        if template.is_opaque() {
+            return Self::ANYTHING;
         }
-        Self::of_paths(paths)
+        Self::of_paths(template.references().iter().map(|reference| reference.path.as_slice()))
     }
 
     fn of_paths(paths: impl Iterator<Item = &'t [String]>) -> Self {
-        let mut tasks = BTreeMap::new();
+        let (mut names, mut tasks) = (Vec::new(), BTreeMap::new());
         for path in paths {
             match path {
                 [root, id, rest @ ..] if root == "tasks" => {
                     let children = rest.first().is_none_or(|field| field == "children");
                     *tasks.entry(id.as_str()).or_insert(false) |= children;
                 }
-                [root] if root == "tasks" => return Self::Anything,
+                [root] if root == "tasks" => return Self::ANYTHING,
                 _ => {}
             }
+            names.extend(path.first().map(String::as_str));
         }
-        if tasks.is_empty() { Self::Nothing } else { Self::Tasks(tasks) }
+        let tasks = if tasks.is_empty() { Tasks::Nothing } else { Tasks::These(tasks) };
+        Self { names: Some(names), tasks }
     }
-}
 
-/// True when a template's text may hold a `.` or `$` that stands alone, which is the whole scope. Errs on the safe side.
-fn has_lone_root(text: &str) -> bool {
-    let is_name = |c: char| c.is_alphanumeric() || c == '_';
-    let mut before = ' ';
-    let mut chars = text.chars().peekable();
-    while let Some(c) = chars.next() {
-        let after = chars.peek().copied().unwrap_or(' ');
-        let alone = match c {
-            '.' => !is_name(before) && !matches!(before, ')' | '$' | '.') && !is_name(after),
-            '$' => !is_name(after) && after != '.',
-            _ => false,
-        };
-        if alone {
-            return true;
-        }
-        before = c;
+    fn has(&self, name: &str) -> bool {
+        self.names.as_ref().is_none_or(|names| names.contains(&name))
     }
-    false
+
+    fn is_anything(&self) -> bool {
+        self.names.is_none()
+    }
 }
 
 fn workflow<'a>(plan: &'a Plan, state: &'a RunState) -> Node<'a> {
@@ -281,7 +283,7 @@ fn workflow<'a>(plan: &'a Plan, state: &'a RunState) -> Node<'a> {
 
 /// The tasks that the run came to, of all lists around the place. A name of an inner list hides that of an outer one,
 /// also when the run has not come to the inner task.
-fn tasks<'a>(plan: &'a Plan, state: &'a RunState, frames: &[Frame<'a, 'a>], mentions: &Mentions<'_>) -> Node<'a> {
+fn tasks<'a>(plan: &'a Plan, state: &'a RunState, frames: &[Frame<'a, 'a>], mentions: &Tasks<'_>) -> Node<'a> {
     let lists: Vec<(Option<&'a TaskKey>, &'a [Task])> = std::iter::once((None, plan.tasks.as_slice()))
         .chain(frames.iter().filter_map(|frame| match Children::of(frame.task) {
             Some(Children::List(tasks)) => Some((Some(frame.key), tasks)),
@@ -289,7 +291,7 @@ fn tasks<'a>(plan: &'a Plan, state: &'a RunState, frames: &[Frame<'a, 'a>], ment
             Some(Children::Each(_) | Children::Beside(_) | Children::Processor(_)) | None => None,
         }))
         .collect();
-    let Mentions::Tasks(mentioned) = mentions else {
+    let Tasks::These(mentioned) = mentions else {
         return Node::Map(all_tasks(state, &lists, true));
     };
     let mut fields = BTreeMap::new();
@@ -428,7 +430,7 @@ mod tests {
     use compozy_plan::template::Template;
     use serde_json::json;
 
-    use super::Mentions;
+    use super::{Mentions, Tasks};
 
     #[test]
     fn a_template_gets_the_tasks_that_it_reads() {
@@ -448,10 +450,10 @@ mod tests {
         ];
         for (text, expected) in cases {
             let template = Template::compile(&json!({ "field": text })).expect(text);
-            let found = match Mentions::of_template(&template) {
-                Mentions::Nothing => "nothing".to_owned(),
-                Mentions::Anything => "anything".to_owned(),
-                Mentions::Tasks(tasks) => tasks
+            let found = match Mentions::of_template(&template).tasks {
+                Tasks::Nothing => "nothing".to_owned(),
+                Tasks::Anything => "anything".to_owned(),
+                Tasks::These(tasks) => tasks
                     .iter()
                     .map(|(id, children)| format!("{id}{}", if *children { "+children" } else { "" }))
                     .collect::<Vec<_>>()

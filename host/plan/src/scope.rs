@@ -125,6 +125,11 @@ impl<'a> Scope<'a> {
         self.names.keys().map(String::as_str)
     }
 
+    /// Whether the name is one of this scope itself.
+    pub fn has(&self, name: &str) -> bool {
+        self.names.contains_key(name)
+    }
+
     /// Whether there is something at the end of a path.
     pub fn leads_somewhere(&self, path: &[String]) -> bool {
         self.at(path).is_some()

@@ -43,57 +43,63 @@ pub(super) struct Launch {
     /// Attempts that failed before.
     pub(super) failed: u32,
     pub(super) deadline_ms: Option<u64>,
-    pub(super) call: Arc<Call>,
+    pub(super) call: Call,
     pub(super) limit_ms: u64,
     pub(super) bound: Timeout,
 }
 
-/// Begins an attempt.
-pub(super) fn spawn(shared: &Arc<Shared>, launch: &Launch) -> (AbortHandle, Signs) {
+/// Begins an attempt. The writer calls this for every one, so what can be done by the attempt itself is left to it.
+pub(super) fn spawn(shared: &Arc<Shared>, launch: &Arc<Launch>) -> (AbortHandle, Signs) {
     add(&shared.counters.attempts, 1);
     shared.live.send_modify(|live| *live += 1);
-    let mut guard = Guard { shared: Arc::clone(shared), task: launch.task, attempt: launch.attempt, reported: false };
-    let call = TaskCall {
-        execution: launch.execution.clone(),
-        task: launch.key.clone(),
-        tool: launch.call.tool.clone(),
-        pin: launch.call.pin.clone(),
-        input: launch.call.input.clone(),
-        idempotency_key: format!("{}/{}", launch.execution, launch.key),
-        attempt: launch.attempt,
-        timeout: Duration::from_millis(launch.limit_ms),
-        signs: heard(shared, launch),
-    };
+    let mut guard = Guard { shared: Arc::clone(shared), launch: Arc::clone(launch), reported: false };
     if shared.watched() {
         let (id, task) = (launch.execution.clone(), launch.key.clone());
         shared.tell(Notice::AttemptStarted { id, task, attempt: launch.attempt });
     }
-    let signs = call.signs.clone();
-    let (bound, called) = (launch.bound, Arc::clone(&launch.call));
+    let signs = heard(shared, launch);
+    let of_attempt = signs.clone();
     let task = shared.runtime.spawn(async move {
-        let executor = Arc::clone(&guard.shared.executor);
-        let (vault, runtime) = (&guard.shared.vault, guard.shared.runtime.clone());
-        let (report, claim) = attempt::run(executor, call, &called.policy, bound, vault, &runtime).await;
+        let call = guard.launch.call(of_attempt);
+        let (shared, launch) = (&guard.shared, &guard.launch);
+        let (executor, runtime) = (Arc::clone(&shared.executor), shared.runtime.clone());
+        let policy = &launch.call.policy;
+        let (report, claim) = attempt::run(executor, call, policy, launch.bound, &shared.vault, &runtime).await;
         guard.report(AttemptEnd::Answered(Box::new(report)), claim);
     });
     (task.abort_handle(), signs)
 }
 
+impl Launch {
+    fn call(&self, signs: Signs) -> TaskCall {
+        TaskCall {
+            execution: self.execution.clone(),
+            task: self.key.clone(),
+            tool: self.call.tool.clone(),
+            pin: self.call.pin.clone(),
+            input: self.call.input.clone(),
+            idempotency_key: format!("{}/{}", self.execution, self.key),
+            attempt: self.attempt,
+            timeout: Duration::from_millis(self.limit_ms),
+            signs,
+        }
+    }
+}
+
 /// Signs whose heartbeats are told to those who watch.
-fn heard(shared: &Arc<Shared>, launch: &Launch) -> Signs {
-    let (shared, id, task, attempt) =
-        (Arc::downgrade(shared), launch.execution.clone(), launch.key.clone(), launch.attempt);
+fn heard(shared: &Arc<Shared>, launch: &Arc<Launch>) -> Signs {
+    let (shared, launch) = (Arc::downgrade(shared), Arc::clone(launch));
     Signs::heard_by(move |detail| {
         let Some(shared) = shared.upgrade().filter(|shared| shared.watched()) else { return };
-        shared.tell(Notice::Heartbeat { id: id.clone(), task: task.clone(), attempt, detail: detail.to_owned() });
+        let (id, task, attempt) = (launch.execution.clone(), launch.key.clone(), launch.attempt);
+        shared.tell(Notice::Heartbeat { id, task, attempt, detail: detail.to_owned() });
     })
 }
 
 /// Reports even when the attempt's future is dropped.
 struct Guard {
     shared: Arc<Shared>,
-    task: i64,
-    attempt: u32,
+    launch: Arc<Launch>,
     reported: bool,
 }
 
@@ -105,8 +111,8 @@ impl Guard {
             AttemptEnd::Lost => 0,
         };
         self.shared.queue.report(Report {
-            task: self.task,
-            attempt: self.attempt,
+            task: self.launch.task,
+            attempt: self.launch.attempt,
             end,
             bytes,
             _claim: Arc::new(claim),

@@ -6,7 +6,6 @@ use std::sync::Arc;
 
 use compozy_interpreter::Failure;
 use rusqlite::OptionalExtension as _;
-use tokio::sync::oneshot;
 
 use super::deliver::Postman;
 use super::file::JournalFile;
@@ -23,37 +22,20 @@ use crate::{EngineError, limits};
 
 /// What a caller is told after the commit.
 pub(super) enum Answer {
-    Started(oneshot::Sender<Result<ExecutionId, EngineError>>, Result<ExecutionId, EngineError>),
-    Pruned(oneshot::Sender<Result<Pruned, EngineError>>, Result<Pruned, EngineError>),
-    Controlled(oneshot::Sender<Result<(), EngineError>>, Result<(), EngineError>),
+    Started(Result<ExecutionId, EngineError>),
+    Pruned(Result<Pruned, EngineError>),
+    Controlled(Result<(), EngineError>),
     /// Nobody waits.
     Nobody,
 }
 
-impl Answer {
-    /// Nothing was written: the error, whatever the answer was to be.
-    pub(super) fn refused(self, error: &EngineError) -> Self {
-        match self {
-            Self::Started(reply, _) => Self::Started(reply, Err(error.clone())),
-            Self::Pruned(reply, _) => Self::Pruned(reply, Err(error.clone())),
-            Self::Controlled(reply, _) => Self::Controlled(reply, Err(error.clone())),
-            Self::Nobody => Self::Nobody,
-        }
-    }
-
-    pub(super) fn send(self) {
-        // A caller that does not wait any more does not want to know.
-        match self {
-            Self::Started(reply, answer) => drop(reply.send(answer)),
-            Self::Pruned(reply, answer) => drop(reply.send(answer)),
-            Self::Controlled(reply, answer) => drop(reply.send(answer)),
-            Self::Nobody => {}
-        }
-    }
-}
-
 /// Why a whole transaction failed.
-pub(super) struct BatchFailed(pub(super) EngineError);
+pub(super) enum BatchFailed {
+    /// It cannot be written.
+    Storage(EngineError),
+    /// One of its operations failed after it had written. They must be fenced off from each other.
+    Unfenced,
+}
 
 /// A transaction's operations, each fenced off from the others.
 pub(super) struct Batch<'a, 'b> {
@@ -69,7 +51,7 @@ impl Batch<'_, '_> {
             .prepare_cached(sql)
             .and_then(|mut statement| statement.execute([]))
             .map(drop)
-            .map_err(|e| BatchFailed(self.file.error("write the journal", &e)))
+            .map_err(|e| BatchFailed::Storage(self.file.error("write the journal", &e)))
     }
 
     /// One operation. If it fails by itself, its neighbours do not notice; if storage fails, all do.
@@ -86,12 +68,13 @@ impl Batch<'_, '_> {
         let error = match outcome {
             Ok(value) => return Ok(Ok(value)),
             Err(Fault::Refused(error)) => return Ok(Err(error)),
-            Err(Fault::Storage(error)) => return Err(BatchFailed(error)),
+            Err(Fault::Storage(error)) => return Err(BatchFailed::Storage(error)),
+            Err(Fault::Unfenced) => return Err(BatchFailed::Unfenced),
             Err(fault) => self.file.fault("write the journal", fault),
         };
         let storage = matches!(error, EngineError::StorageUnavailable { .. } | EngineError::JournalCorrupt { .. });
         if storage || self.tx.conn.is_autocommit() {
-            return Err(BatchFailed(error));
+            return Err(BatchFailed::Storage(error));
         }
         Ok(Err(error))
     }
@@ -119,47 +102,20 @@ impl Batch<'_, '_> {
         Ok(())
     }
 
-    /// Answers the caller with what came out; the answer is kept back until the commit.
-    pub(super) fn request(&mut self, request: Request, alive: bool) -> (Answer, Result<(), BatchFailed>) {
-        fn split<T>(
-            outcome: Result<Result<T, EngineError>, BatchFailed>,
-        ) -> (Result<T, EngineError>, Result<(), BatchFailed>) {
-            match outcome {
-                Ok(answer) => (answer, Ok(())),
-                Err(BatchFailed(error)) => (Err(error.clone()), Err(BatchFailed(error))),
-            }
-        }
-        match request {
-            Request::Start { start, reply } => {
-                let draining = self.tx.draining;
-                let (answer, outcome) = if draining || !alive {
-                    (Err(EngineError::Stopping), Ok(()))
-                } else {
-                    split(self.one(|tx, runs| ops::start(tx, runs, &start)))
-                };
-                (Answer::Started(reply, answer), outcome)
-            }
-            Request::Prune { over, reply } => {
-                let (answer, outcome) = if alive {
-                    split(self.one(|tx, _| prune::prune(tx, &over)))
-                } else {
-                    (Err(EngineError::Stopping), Ok(()))
-                };
-                (Answer::Pruned(reply, answer), outcome)
-            }
+    /// What the caller is to be told, after the commit.
+    pub(super) fn request(&mut self, request: &Request) -> Result<Answer, BatchFailed> {
+        Ok(match request {
+            Request::Start { .. } if self.tx.draining => Answer::Started(Err(EngineError::Stopping)),
+            Request::Start { start, .. } => Answer::Started(self.one(|tx, runs| ops::start(tx, runs, start))?),
+            Request::Prune { over, .. } => Answer::Pruned(self.one(|tx, _| prune::prune(tx, over))?),
             Request::SweepBlobs { digests } => {
-                self.tx.effects.push(Effect::ForgetBlobs(digests));
-                (Answer::Nobody, Ok(()))
+                self.tx.effects.push(Effect::ForgetBlobs(digests.clone()));
+                Answer::Nobody
             }
-            Request::Control { id, control, reply, .. } => {
-                let (answer, outcome) = if alive {
-                    split(self.one(|tx, runs| control::control(tx, runs, &id, &control)))
-                } else {
-                    (Err(EngineError::Stopping), Ok(()))
-                };
-                (Answer::Controlled(reply, answer), outcome)
+            Request::Control { id, control, .. } => {
+                Answer::Controlled(self.one(|tx, runs| control::control(tx, runs, id, control))?)
             }
-        }
+        })
     }
 
     /// Moves the tasks whose wait is over to those that wait for a slot.
@@ -198,7 +154,7 @@ impl Batch<'_, '_> {
         }
         let first = self.tx.conn.prepare_cached(ops::NEXT_TIMER);
         let first = first.and_then(|mut first| first.query_row([], |row| row.get(0)).optional());
-        *next = first.map_err(|e| BatchFailed(self.file.error("read the journal", &e)))?;
+        *next = first.map_err(|e| BatchFailed::Storage(self.file.error("read the journal", &e)))?;
         Ok(())
     }
 
@@ -228,10 +184,11 @@ impl Batch<'_, '_> {
         Ok(())
     }
 
-    /// Gives free slots to the tasks whose turn it is.
-    pub(super) fn fill(&mut self) -> Result<(), BatchFailed> {
+    /// Gives free slots to the tasks whose turn it is; answers how many those were.
+    pub(super) fn fill(&mut self) -> Result<u64, BatchFailed> {
+        let mut given = 0;
         if self.tx.draining {
-            return Ok(());
+            return Ok(given);
         }
         if self.tx.lanes.wants_more()
             && let Err(error) = self.one(|tx, _| Ok(ops::more_lanes(tx.conn, tx.lanes)?))?
@@ -254,11 +211,12 @@ impl Batch<'_, '_> {
             let more = next.len() > take;
             for ready in next.into_iter().take(take) {
                 begun += 1;
+                given += 1;
                 self.dispatch(&lane, &ready)?;
             }
             self.tx.lanes.put_back(lane, more);
         }
-        Ok(())
+        Ok(given)
     }
 
     fn dispatch(&mut self, lane: &Arc<Lane>, ready: &ops::Ready) -> Result<(), BatchFailed> {

@@ -168,7 +168,7 @@ fn send_to(tx: &mut Tx<'_>, runs: &mut Runs, to: &[String], signal: &Signal) -> 
             Err(Fault::Run(reason)) => {
                 refused.push(json!({ "exec_id": id, "code": "EXECUTION_UNREADABLE", "message": reason }));
             }
-            Err(fault @ (Fault::Sql(_) | Fault::Blob(_) | Fault::Storage(_))) => return Err(fault),
+            Err(fault @ (Fault::Sql(_) | Fault::Blob(_) | Fault::Storage(_) | Fault::Unfenced)) => return Err(fault),
         }
     }
     Ok(outcome(signal, "delivered", &delivered, &refused))

@@ -163,6 +163,7 @@ impl JournalFile {
             Fault::Sql(error) => self.error(action, &error),
             Fault::Run(reason) => EngineError::ExecutionUnreadable { reason },
             Fault::Refused(error) | Fault::Storage(error) => error,
+            Fault::Unfenced => EngineError::Internal("an operation that was not fenced off failed".to_owned()),
             Fault::Blob(error @ BlobError::Lost { .. }) => EngineError::BlobLost { reason: error.to_string() },
             Fault::Blob(error @ BlobError::Unavailable { .. }) => EngineError::StorageUnavailable {
                 folder: self.folder.clone(),

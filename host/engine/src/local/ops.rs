@@ -375,20 +375,21 @@ pub(super) const BEGIN_ATTEMPT: &str = "
 
 /// Gives a slot to a task. One whose time is over meanwhile fails instead.
 pub(super) fn dispatch(tx: &mut Tx<'_>, runs: &mut Runs, lane: &Arc<Lane>, ready: &Ready) -> Result<(), Fault> {
-    // An earlier task of the same round may have ended the run.
-    let state: String =
-        tx.conn.prepare_cached("SELECT state FROM task WHERE id = ?1")?.query_row([ready.task], |row| row.get(0))?;
-    if state != "ready" {
-        return Ok(());
-    }
     let call = read_call(ready)?;
     let Some((limit_ms, bound)) = attempt_bound(&call.policy, ready.deadline_ms, tx.now_ms) else {
+        if one_ready(tx, ready.task)?.is_none() {
+            return Ok(());
+        }
         let failure = timed_out(&ready.key, ready.attempt, &call.policy, Timeout::ScheduleToClose);
         return fail_ready(tx, runs, ready, failure);
     };
-    tx.conn.prepare_cached(BEGIN_ATTEMPT)?.execute((ready.task, ready.attempt + 1, tx.epoch, tx.now_ms))?;
+    let begin = (ready.task, ready.attempt + 1, tx.epoch, tx.now_ms);
+    if tx.conn.prepare_cached(BEGIN_ATTEMPT)?.execute(begin)? == 0 {
+        // An earlier task of the same round has ended the run.
+        return Ok(());
+    }
     tx.take(lane, ready.task);
-    tx.effects.push(Effect::Launch(Launch {
+    tx.effects.push(Effect::Launch(Arc::new(Launch {
         task: ready.task,
         run: ready.run,
         lane: Arc::clone(lane),
@@ -397,10 +398,10 @@ pub(super) fn dispatch(tx: &mut Tx<'_>, runs: &mut Runs, lane: &Arc<Lane>, ready
         attempt: ready.attempt + 1,
         failed: ready.failed,
         deadline_ms: ready.deadline_ms,
-        call: Arc::new(call),
+        call,
         limit_ms,
         bound,
-    }));
+    })));
     Ok(())
 }
 

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 
+use super::batch::Answer;
 use super::prune::{Over, Pruned};
 use super::request::Start;
 use crate::port::{Control, ExecutionId, TaskReport};
@@ -37,6 +38,18 @@ impl Request {
             Self::Start { start, .. } => start.input_bytes,
             Self::Control { bytes, .. } => *bytes,
             Self::Prune { .. } | Self::SweepBlobs { .. } => 0,
+        }
+    }
+
+    /// Tells the caller what came of it.
+    pub(super) fn answer(self, answer: Answer) {
+        // A caller that does not wait any more does not want to know.
+        match (self, answer) {
+            (Self::Start { reply, .. }, Answer::Started(answer)) => drop(reply.send(answer)),
+            (Self::Control { reply, .. }, Answer::Controlled(answer)) => drop(reply.send(answer)),
+            (Self::Prune { reply, .. }, Answer::Pruned(answer)) => drop(reply.send(answer)),
+            (Self::SweepBlobs { .. }, Answer::Nobody) => {}
+            _ => debug_assert!(false, "the answer to something else"),
         }
     }
 

@@ -29,6 +29,8 @@ pub(super) enum Fault {
     Blob(BlobError),
     /// The blob store says so.
     Storage(crate::EngineError),
+    /// It failed after it had written, and nothing fences it off from the rest of its transaction.
+    Unfenced,
 }
 
 impl From<BlobError> for Fault {

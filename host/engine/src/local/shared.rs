@@ -34,6 +34,10 @@ pub struct Stats {
     pub operations: u64,
     /// Attempts begun.
     pub attempts: u64,
+    /// Those of them whose task had waited for a slot.
+    pub dispatched: u64,
+    /// How long it took to find the next of these and to write that they begin, commits not included, in nanoseconds.
+    pub dispatch_ns: u64,
     /// Results that came too late: the attempt was no longer the task's current one. They were dropped.
     pub stale_results: u64,
     /// Commits that storage refused.
@@ -45,6 +49,8 @@ pub(super) struct Counters {
     pub(super) commits: AtomicU64,
     pub(super) operations: AtomicU64,
     pub(super) attempts: AtomicU64,
+    pub(super) dispatched: AtomicU64,
+    pub(super) dispatch_ns: AtomicU64,
     pub(super) stale_results: AtomicU64,
     pub(super) failed_commits: AtomicU64,
     pub(super) open_executions: AtomicU64,
@@ -168,6 +174,8 @@ impl Shared {
             commits: read(&self.counters.commits),
             operations: read(&self.counters.operations),
             attempts: read(&self.counters.attempts),
+            dispatched: read(&self.counters.dispatched),
+            dispatch_ns: read(&self.counters.dispatch_ns),
             stale_results: read(&self.counters.stale_results),
             failed_commits: read(&self.counters.failed_commits),
         }

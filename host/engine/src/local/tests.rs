@@ -76,7 +76,7 @@ impl Bench {
         (result, tx.effects)
     }
 
-    fn start(&mut self, plan: &Arc<Plan>) -> Launch {
+    fn start(&mut self, plan: &Arc<Plan>) -> Arc<Launch> {
         let request = StartRequest { plan: Arc::clone(plan), input: json!({}), idempotency_key: None, priority: None };
         let definitions = Definitions::new(Arc::new(crate::SystemClock), None);
         let start = take_in(&definitions, request, 1_000, &self.vault).unwrap();
@@ -105,10 +105,11 @@ fn tx<'a>(conn: &'a Connection, vault: &'a Arc<Vault>, lanes: &'a mut Lanes, epo
         watched: true,
         first_timer: None,
         letters: 0,
+        fenced: true,
     }
 }
 
-fn launched(effects: Vec<Effect>) -> Launch {
+fn launched(effects: Vec<Effect>) -> Arc<Launch> {
     let launch = effects.into_iter().find_map(|effect| match effect {
         Effect::Launch(launch) => Some(launch),
         _ => None,
@@ -130,7 +131,7 @@ fn a_result_counts_only_for_the_attempt_and_the_owner_that_hold_the_task() {
         assert!(matches!(effects[..], [Effect::Stale]), "a stale result does nothing but count");
         assert_eq!(bench.count("SELECT COUNT(*) FROM journal"), 1);
     };
-    stale(&mut bench, 1, &Launch { attempt: 2, ..launch.clone() });
+    stale(&mut bench, 1, &Launch { attempt: 2, ..Launch::clone(&launch) });
     stale(&mut bench, 2, &launch);
     let (result, effects) = bench.work(1, |tx, runs| end(tx, runs, &launch));
     result.unwrap();
@@ -236,7 +237,7 @@ fn explain(conn: &Connection, how: &str, query: &str, column: usize) -> String {
 }
 
 /// Runs a linear plan to its `steps`-th result.
-fn steps(bench: &mut Bench, plan: &Arc<Plan>, steps: usize) -> Launch {
+fn steps(bench: &mut Bench, plan: &Arc<Plan>, steps: usize) -> Arc<Launch> {
     let mut launch = bench.start(plan);
     for _ in 0..steps {
         let (result, effects) = bench.work(1, |tx, runs| end(tx, runs, &launch));
@@ -374,6 +375,24 @@ fn a_failed_operation_leaves_no_effects() {
     assert_eq!((tx.effects.len(), tx.free, tx.lanes.mark()), (0, 8, 0));
     assert_eq!(bench.count("SELECT COUNT(*) FROM journal"), 1);
     assert_eq!(bench.count("SELECT COUNT(*) FROM task"), 1);
+}
+
+#[test]
+fn without_a_fence_an_operation_that_fails_after_it_has_written_takes_its_transaction_with_it() {
+    let mut bench = Bench::new();
+    let launch = bench.start(&plan(2));
+    bench.conn.execute_batch("BEGIN").unwrap();
+    let mut tx = tx(&bench.conn, &bench.vault, &mut bench.lanes, 1);
+    tx.fenced = false;
+    let runs = &mut bench.runs;
+    let before: Result<(), Fault> = tx.atomically(|_| Err(Fault::Run("before".into())));
+    assert!(matches!(before, Err(Fault::Run(_))), "{before:?}");
+    let after: Result<(), Fault> = tx.atomically(|tx| {
+        end(tx, runs, &launch)?;
+        Err(Fault::Run("afterwards".into()))
+    });
+    assert!(matches!(after, Err(Fault::Unfenced)), "{after:?}");
+    assert_eq!((tx.effects.len(), tx.free, tx.lanes.mark()), (0, 8, 0));
 }
 
 #[test]

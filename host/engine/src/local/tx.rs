@@ -36,7 +36,7 @@ pub(super) const INSERT_TASK: &str = "INSERT INTO task(run, key, queue, state, a
 /// What happens after the commit, in order.
 pub(super) enum Effect {
     /// Begin an attempt.
-    Launch(Launch),
+    Launch(Arc<Launch>),
     /// This attempt of the task is over.
     Ended(i64),
     /// The result of the task's attempt is not wanted any more.
@@ -82,6 +82,9 @@ pub(super) struct Tx<'a> {
     pub(super) first_timer: Option<u64>,
     /// Letters in the outbox.
     pub(super) letters: u64,
+    /// Each operation has a savepoint to go back to. Without, one that fails after it has written takes the whole
+    /// transaction with it, which is then done again with savepoints.
+    pub(super) fenced: bool,
 }
 
 /// Where a transaction stood before an operation.
@@ -91,6 +94,7 @@ struct Mark {
     free: usize,
     lanes: usize,
     letters: u64,
+    changes: u64,
 }
 
 /// What an attempt says of the task that it ended.
@@ -102,19 +106,29 @@ pub(super) struct Ended {
 
 impl Tx<'_> {
     /// Runs an operation so that, if it fails, it leaves nothing: not in the journal and not in the effects.
+    ///
+    /// A savepoint makes SQLite copy every page before it is changed, which costs more than the operation. Nearly all that
+    /// fail do so before they write anything, so that there is nothing to go back to; the others are [`Fault::Unfenced`].
     pub(super) fn atomically<T>(&mut self, work: impl FnOnce(&mut Self) -> Result<T, Fault>) -> Result<T, Fault> {
         let (effects, lanes) = (self.effects.len(), self.lanes.mark());
-        let mark = Mark { effects, free: self.free, lanes, letters: self.letters };
-        self.run("SAVEPOINT operation")?;
+        let mark = Mark { effects, free: self.free, lanes, letters: self.letters, changes: self.conn.total_changes() };
+        if self.fenced {
+            self.run("SAVEPOINT operation")?;
+        }
         match work(self) {
             Ok(value) => {
-                self.run("RELEASE operation")?;
+                if self.fenced {
+                    self.run("RELEASE operation")?;
+                }
                 Ok(value)
             }
             Err(fault) => {
                 self.effects.truncate(mark.effects);
                 (self.free, self.letters) = (mark.free, mark.letters);
                 self.lanes.go_back(mark.lanes);
+                if !self.fenced {
+                    return Err(if self.conn.total_changes() == mark.changes { fault } else { Fault::Unfenced });
+                }
                 // A full disk may have ended the whole transaction already; then there is nothing to go back to.
                 if !self.conn.is_autocommit() {
                     self.run("ROLLBACK TO operation")?;
@@ -331,7 +345,7 @@ impl Tx<'_> {
         };
         let id = self.insert_task(hot, &task, &call, &lane, "running", None, deadline_ms)?;
         self.take(&lane, id);
-        self.effects.push(Effect::Launch(Launch {
+        self.effects.push(Effect::Launch(Arc::new(Launch {
             task: id,
             run: hot.row,
             lane: Arc::new(lane),
@@ -340,10 +354,10 @@ impl Tx<'_> {
             attempt: 1,
             failed: 0,
             deadline_ms,
-            call: Arc::new(call),
+            call,
             limit_ms,
             bound,
-        }));
+        })));
         Ok(None)
     }
 

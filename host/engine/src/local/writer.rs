@@ -50,7 +50,7 @@ pub(super) const ALL_DELAYED: &str =
 
 /// An attempt that runs.
 pub(super) struct Running {
-    pub(super) launch: Launch,
+    pub(super) launch: Arc<Launch>,
     abort: AbortHandle,
     signs: Signs,
 }
@@ -184,7 +184,7 @@ impl Writer {
             self.retained = reports;
             return;
         }
-        match self.transact(&reports, drained.requests) {
+        match self.commit(&reports, &drained.requests) {
             Ok((answers, effects)) => {
                 self.refused = 0;
                 if self.blocked_until.take().is_some() {
@@ -195,13 +195,13 @@ impl Writer {
                 for effect in effects {
                     self.take_effect(effect);
                 }
-                answers.into_iter().for_each(Answer::send);
+                drained.requests.into_iter().zip(answers).for_each(|(request, answer)| request.answer(answer));
             }
-            Err((BatchFailed(error), answers)) => {
+            Err(error) => {
                 self.storage_refused(&error);
                 self.retained = reports;
-                for answer in answers {
-                    answer.refused(&error).send();
+                for request in drained.requests {
+                    request.refuse(error.clone());
                 }
             }
         }
@@ -226,6 +226,11 @@ impl Writer {
         self.shared.set_trouble(Some(error.to_string()));
         self.blocked_until = Some(Instant::now() + STORAGE_RETRY[self.refused.min(STORAGE_RETRY.len() - 1)]);
         self.refused += 1;
+        self.roll_back();
+    }
+
+    /// Goes back to what is durable.
+    fn roll_back(&mut self) {
         // What is in memory went ahead of what is in the journal.
         self.runs.forget();
         self.lanes.look_again();
@@ -235,12 +240,26 @@ impl Writer {
     }
 
     /// Writes everything in one transaction. On failure nothing was written, and nobody may be told otherwise.
-    #[expect(clippy::type_complexity, reason = "an answer is owed either way")]
+    fn commit(&mut self, reports: &[Report], requests: &[Request]) -> Result<(Vec<Answer>, Vec<Effect>), EngineError> {
+        let mut done = self.transact(reports, requests, false);
+        if matches!(done, Err(BatchFailed::Unfenced)) {
+            tracing::debug!("an operation failed after it had written: all are done again, each with a savepoint");
+            self.roll_back();
+            done = self.transact(reports, requests, true);
+        }
+        done.map_err(|failed| match failed {
+            BatchFailed::Storage(error) => error,
+            BatchFailed::Unfenced => EngineError::Internal("a savepoint did not hold".to_owned()),
+        })
+    }
+
+    /// `fenced`: with a savepoint for each operation.
     fn transact(
         &mut self,
         reports: &[Report],
-        requests: Vec<Request>,
-    ) -> Result<(Vec<Answer>, Vec<Effect>), (BatchFailed, Vec<Answer>)> {
+        requests: &[Request],
+        fenced: bool,
+    ) -> Result<(Vec<Answer>, Vec<Effect>), BatchFailed> {
         let Self { shared, file, conn, epoch, capacity, runs, running, delayed, lanes, next_timer, letters, .. } = self;
         let postman = Postman { workflows: self.workflows.as_ref(), definitions: &self.definitions };
         let mut tx = Tx {
@@ -256,27 +275,25 @@ impl Writer {
             watched: shared.watched(),
             first_timer: None,
             letters: *letters,
+            fenced,
         };
-        let mut answers = Vec::with_capacity(requests.len());
         let mut batch = Batch { file, tx: &mut tx, runs };
-        let begun = batch.sql("BEGIN IMMEDIATE");
-        let mut result = begun;
+        batch.sql("BEGIN IMMEDIATE")?;
         for report in reports {
-            result = result.and_then(|()| batch.report(running, report));
+            batch.report(running, report)?;
         }
-        for request in requests {
-            let (answer, outcome) = batch.request(request, result.is_ok());
-            answers.push(answer);
-            result = result.and(outcome);
-        }
+        let answers = requests.iter().map(|request| batch.request(request)).collect::<Result<Vec<_>, _>>()?;
         let mut next = *next_timer;
-        result = result
-            .and_then(|()| batch.due(delayed))
-            .and_then(|()| batch.timers(&mut next))
-            .and_then(|()| batch.letters(&postman))
-            .and_then(|()| batch.fill());
-        if let Err(failed) = result.and_then(|()| batch.sql("COMMIT")) {
-            return Err((failed, answers));
+        batch.due(delayed)?;
+        batch.timers(&mut next)?;
+        batch.letters(&postman)?;
+        let filling = Instant::now();
+        let given = batch.fill()?;
+        let filling = filling.elapsed();
+        batch.sql("COMMIT")?;
+        if given > 0 {
+            add(&shared.counters.dispatched, given);
+            add(&shared.counters.dispatch_ns, u64::try_from(filling.as_nanos()).unwrap_or(u64::MAX));
         }
         *next_timer = next.into_iter().chain(tx.first_timer).min();
         *letters = tx.letters;

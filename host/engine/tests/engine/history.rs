@@ -220,3 +220,31 @@ async fn a_journal_that_was_changed_is_noticed() {
     let difference = engine.verify(&id).await.unwrap().unwrap();
     assert_eq!((difference.seq, difference.kind.as_str()), (2, "task_completed"), "{difference}");
 }
+
+#[tokio::test]
+async fn a_run_whose_journal_is_damaged_stands_still_and_no_other_does() {
+    let dir = tempfile::tempdir().unwrap();
+    let engine = open(dir.path(), &Script::never());
+    let mut ids = Vec::new();
+    for _ in 0..8 {
+        ids.push(engine.start(request(&linear(3))).await.unwrap());
+    }
+    engine.stop(Duration::ZERO).await;
+    drop(engine);
+    sqlite(dir.path()).execute("UPDATE journal SET body = 'ink blot' WHERE run = 3", []).unwrap();
+    let script = Script::echo();
+    let engine = open(dir.path(), &script);
+    for (at, id) in ids.iter().enumerate() {
+        if at != 2 {
+            ended(&engine, id).await;
+            assert_sound(&engine, id).await;
+        }
+    }
+    // Its task ran, and nobody could tell the run. What had been written of that was undone.
+    let state = |task: i64| -> String {
+        let sql = "SELECT state FROM task WHERE run = 3 AND id = ?1";
+        sqlite(dir.path()).query_row(sql, [task], |row| row.get(0)).unwrap()
+    };
+    assert_eq!(state(3), "running");
+    assert_eq!(run(&engine, request(&linear(1))).await.state.status, Status::Success);
+}

@@ -30,6 +30,7 @@ mod format;
 mod functions;
 mod lexer;
 mod parser;
+mod reach;
 #[cfg(test)]
 mod tests;
 mod value;
@@ -56,6 +57,7 @@ struct Inner {
     source: Value,
     tree: Tree,
     references: Vec<Reference>,
+    opaque: bool,
 }
 
 /// A path that a template reads from its scope.
@@ -91,7 +93,8 @@ impl Template {
         let mut compiler = Compiler::default();
         let tree = compiler.tree(source);
         if compiler.errors.is_empty() {
-            Ok(Self(Arc::new(Inner { source: source.clone(), tree, references: compiler.references })))
+            let opaque = reach::is_opaque(source, &compiler.references);
+            Ok(Self(Arc::new(Inner { source: source.clone(), tree, references: compiler.references, opaque })))
         } else {
             Err(compiler.errors)
         }
@@ -119,6 +122,12 @@ impl Template {
     /// their value are not among them.
     pub fn references(&self) -> &[Reference] {
         &self.0.references
+    }
+
+    /// Whether it may read of its scope what [`Self::references`] does not tell: `$s := .`, `get $ "tasks"`, `toJson .`.
+    /// Errs on the safe side.
+    pub fn is_opaque(&self) -> bool {
+        self.0.opaque
     }
 }
 
