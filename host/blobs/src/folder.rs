@@ -25,10 +25,9 @@ pub(crate) struct Folder {
 }
 
 impl Folder {
-    /// In this folder, which is made when it is missing.
-    pub(crate) fn open(root: &Path) -> io::Result<Self> {
-        DirBuilder::new().recursive(true).mode(0o700).create(root)?;
-        Ok(Self { root: root.to_owned(), written: AtomicU64::new(0) })
+    /// In this folder, which is made with the first object.
+    pub(crate) fn new(root: impl Into<PathBuf>) -> Self {
+        Self { root: root.into(), written: AtomicU64::new(0) }
     }
 
     fn failed(&self, action: &'static str) -> impl Fn(io::Error) -> BlobStoreError + '_ {
@@ -41,8 +40,16 @@ impl Folder {
         }
     }
 
-    /// Writes and syncs a file under a name of its own, then gives it its name: it is there whole or not at all.
+    /// Writes a file, once more when its folder was removed meanwhile because it was empty.
     fn write_file(&self, path: &Path, bytes: &[u8]) -> io::Result<()> {
+        match self.try_write(path, bytes) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => self.try_write(path, bytes),
+            done => done,
+        }
+    }
+
+    /// Writes and syncs a file under a name of its own, then gives it its name: it is there whole or not at all.
+    fn try_write(&self, path: &Path, bytes: &[u8]) -> io::Result<()> {
         let folder = path.parent().unwrap_or(&self.root);
         self.make(folder)?;
         let number = self.written.fetch_add(1, Ordering::Relaxed);
@@ -64,8 +71,9 @@ impl Folder {
             return Ok(());
         }
         DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
-        for made in folder.ancestors().take_while(|made| *made != self.root) {
-            made.parent().map_or(Ok(()), sync_folder)?;
+        // The folder of the root too, which may have been made with it.
+        for made in folder.ancestors().take_while(|made| made.starts_with(&self.root)) {
+            made.parent().filter(|parent| *parent != Path::new("")).map_or(Ok(()), sync_folder)?;
         }
         Ok(())
     }
@@ -136,10 +144,16 @@ impl Objects for Folder {
     }
 
     fn remove(&self, name: &str, action: &'static str) -> Result<(), BlobStoreError> {
-        match fs::remove_file(self.root.join(name)) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(self.failed(action)(error)),
-            _ => Ok(()),
+        let path = self.root.join(name);
+        match fs::remove_file(&path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(self.failed(action)(error)),
+            _ => {}
         }
+        // Objects elsewhere leave no folders behind. One that is not empty stays.
+        if let Some(folder) = path.parent().filter(|folder| *folder != self.root) {
+            drop(fs::remove_dir(folder));
+        }
+        Ok(())
     }
 
     fn changed(&self, name: &str, action: &'static str) -> Result<Option<SystemTime>, BlobStoreError> {

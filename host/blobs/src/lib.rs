@@ -17,7 +17,7 @@ pub mod uses;
 
 pub use object::ObjectBlobs;
 pub use s3::S3Options;
-pub use uses::{Swept, UsedBlobs};
+pub use uses::UsedBlobs;
 
 /// Why a store cannot be opened. Nothing was asked of it yet.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

@@ -109,7 +109,7 @@ impl S3Options {
         let store = builder.build().map_err(|error| unusable(error.to_string()))?;
         let prefix = Name::parse(&self.prefix).map_err(|error| unusable(error.to_string()))?;
         let remote = Remote::new(Arc::new(store), self.place(), prefix).map_err(|error| unusable(error.to_string()))?;
-        Ok(ObjectBlobs(Arc::new(remote)))
+        Ok(ObjectBlobs::remote(Arc::new(remote)))
     }
 }
 

@@ -19,7 +19,7 @@ use temporalio_common::protos::temporal::api::workflowservice::v1::DeleteWorkflo
 
 use crate::caller::Caller;
 use crate::limits::SEARCH_ROWS_MAX;
-use crate::names::{ATTRIBUTE_STATUS, ATTRIBUTE_WORKFLOW, MEMO_PINS, WORKFLOW_TYPE};
+use crate::names::{ATTRIBUTE_STATUS, ATTRIBUTE_WORKFLOW, MEMO_PINS, workflow_queues};
 
 /// The first window of a search, in milliseconds.
 const WINDOW_MS: u64 = 60_000;
@@ -44,7 +44,7 @@ impl Caller {
         let mut window_ms = WINDOW_MS;
         let mut found: Vec<ExecutionSummary> = Vec::new();
         while until_ms > from_ms && found.len() < limit {
-            let left = self.count(&conditions(filter, from_ms, until_ms)).await?;
+            let left = self.count(&conditions(self.ours(), filter, from_ms, until_ms)).await?;
             if left == 0 {
                 break;
             }
@@ -52,11 +52,11 @@ impl Caller {
             let mut begin_ms =
                 if left <= SEARCH_ROWS_MAX { from_ms } else { from_ms.max(until_ms.saturating_sub(window_ms)) };
             while until_ms - begin_ms > 1
-                && self.count(&conditions(filter, begin_ms, until_ms)).await? > SEARCH_ROWS_MAX
+                && self.count(&conditions(self.ours(), filter, begin_ms, until_ms)).await? > SEARCH_ROWS_MAX
             {
                 begin_ms += (until_ms - begin_ms) / 2;
             }
-            let mut rows = self.rows(&conditions(filter, begin_ms, until_ms)).await?;
+            let mut rows = self.rows(&conditions(self.ours(), filter, begin_ms, until_ms)).await?;
             rows.retain(|row| fits(row, filter) && cursor.as_ref().is_none_or(|cursor| is_before(row, cursor)));
             rows.sort_by(|a, b| (b.started_at_ms, &b.id.0).cmp(&(a.started_at_ms, &a.id.0)));
             found.extend(rows);
@@ -80,6 +80,11 @@ impl Caller {
             ClientError::Rpc(status) => self.starter.server.status(&ExecutionId(String::new()), &status),
             other => EngineError::Internal(format!("Temporal: {other}")),
         }
+    }
+
+    /// The runs of this project and of no other in the namespace, also those of another behaviour.
+    fn ours(&self) -> String {
+        format!("TaskQueue STARTS_WITH '{}'", unquoted(&workflow_queues(&self.starter.project)))
     }
 
     async fn executions(&self, query: &str) -> Result<Vec<WorkflowExecution>, EngineError> {
@@ -114,7 +119,7 @@ impl Caller {
 
     /// The plugins that runs are bound to that have not ended.
     pub(crate) async fn open_pins(&self) -> Result<BTreeSet<(String, String)>, EngineError> {
-        let query = format!("WorkflowType = '{WORKFLOW_TYPE}' AND ExecutionStatus = 'Running'");
+        let query = format!("{} AND ExecutionStatus = 'Running'", self.ours());
         let mut pins = BTreeSet::new();
         for row in self.executions(&query).await? {
             let bound: Option<Pins> = row.memo().get(MEMO_PINS).ok().flatten();
@@ -125,10 +130,8 @@ impl Caller {
 
     /// Removes runs that ended before a time. Answers how many.
     pub(crate) async fn prune(&self, ended_before_ms: u64) -> Result<u64, EngineError> {
-        let query = format!(
-            "WorkflowType = '{WORKFLOW_TYPE}' AND ExecutionStatus != 'Running' AND CloseTime < '{}'",
-            rfc3339(ended_before_ms)
-        );
+        let query =
+            format!("{} AND ExecutionStatus != 'Running' AND CloseTime < '{}'", self.ours(), rfc3339(ended_before_ms));
         let rows = self.executions(&query).await?;
         let mut removed = BTreeSet::new();
         for row in &rows {
@@ -154,15 +157,14 @@ fn is_before(row: &ExecutionSummary, cursor: &(u64, String)) -> bool {
     (row.started_at_ms, &row.id.0) < (cursor.0, &cursor.1)
 }
 
-fn conditions(filter: &Filter, from_ms: u64, until_ms: u64) -> String {
-    let mut all = vec![format!("WorkflowType = '{WORKFLOW_TYPE}'"), "ExecutionStatus != 'ContinuedAsNew'".to_owned()];
+fn conditions(ours: String, filter: &Filter, from_ms: u64, until_ms: u64) -> String {
+    let mut all = vec![ours, "ExecutionStatus != 'ContinuedAsNew'".to_owned()];
     if from_ms > 0 {
         all.push(format!("StartTime >= '{}'", rfc3339(from_ms)));
     }
     all.push(format!("StartTime < '{}'", rfc3339(until_ms)));
     if let Some(workflow) = &filter.workflow {
-        // Ids have no quotes; one that does matches nothing.
-        all.push(format!("{} = '{}'", ATTRIBUTE_WORKFLOW.name(), workflow.replace(['\'', '\\'], "?")));
+        all.push(format!("{} = '{}'", ATTRIBUTE_WORKFLOW.name(), unquoted(workflow)));
     }
     if let Some(status) = filter.status {
         all.push(match status {
@@ -178,6 +180,11 @@ fn conditions(filter: &Filter, from_ms: u64, until_ms: u64) -> String {
         });
     }
     all.join(" AND ")
+}
+
+/// For a text in a query. Ids and names have no quotes; one that does matches nothing.
+fn unquoted(text: &str) -> String {
+    text.replace(['\'', '\\'], "?")
 }
 
 fn fits(row: &ExecutionSummary, filter: &Filter) -> bool {

@@ -34,7 +34,12 @@ pub(crate) const MEMO_PINS: &str = "compozy_pins";
 /// Where the workflows of a project wait for a worker. A worker of another behaviour has a queue of its own, so that
 /// two versions can work side by side and neither gets the other's runs.
 pub(crate) fn workflow_queue(project: &str) -> String {
-    format!("compozy/{project}/workflows/v{BEHAVIOUR_VERSION}")
+    format!("{}{BEHAVIOUR_VERSION}", workflow_queues(project))
+}
+
+/// What the names of these queues begin with, whatever the behaviour.
+pub(crate) fn workflow_queues(project: &str) -> String {
+    format!("compozy/{project}/workflows/v")
 }
 
 /// Where the tasks of a plugin wait for a worker.

@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 use std::fs;
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
@@ -9,9 +10,11 @@ use compozy_tests::host::{Host, command, finish};
 use compozy_tests::project::Sandbox;
 use compozy_tests::{eventually, guests};
 use redis_test_server::Server as Redis;
+use s3_test_server::{ACCESS_KEY_ID, BUCKET, S3Server, SECRET_ACCESS_KEY};
 use serde_json::{Value, json};
 use temporal_test_server::Server as Temporal;
 
+use crate::payloads;
 use crate::progress::Stream;
 
 /// Steps that leave a trace outside, and how long each takes.
@@ -31,17 +34,24 @@ tasks:
   - {id: hold, type: wait, wait_for: go}
 ";
 
-/// A project, its servers, and a folder for large values that all processes see.
+/// A project, its servers, and where all processes see large values.
 struct Site {
     sandbox: Sandbox,
     temporal: Temporal,
     redis: Redis,
+    /// A folder; none when the project itself says where.
+    blobs: Option<PathBuf>,
 }
 
 impl Site {
     fn new(sandbox: Sandbox) -> Result<Self> {
-        fs::create_dir_all(sandbox.root().join("blobs"))?;
-        Ok(Self { sandbox, temporal: Temporal::start(), redis: Redis::start(&["--appendonly", "yes"]) })
+        let blobs = sandbox.root().join("blobs");
+        fs::create_dir_all(&blobs)?;
+        Ok(Self { blobs: Some(blobs), ..Self::without_blobs(sandbox) })
+    }
+
+    fn without_blobs(sandbox: Sandbox) -> Self {
+        Self { sandbox, temporal: Temporal::start(), redis: Redis::start(&["--appendonly", "yes"]), blobs: None }
     }
 
     /// The witness and its folder.
@@ -65,13 +75,14 @@ impl Site {
 
     fn options(&self) -> Vec<String> {
         let set = |key: &str, value: String| ["--set".to_owned(), format!("{key}={value}")];
-        let blobs = self.sandbox.root().join("blobs").display().to_string();
         let mut options = vec!["--redis-url".to_owned(), self.redis.url()];
         options.extend(set("mode", "distributed".to_owned()));
         options.extend(set("engine.temporal.address", self.temporal.url()));
         options.extend(set("engine.temporal.rpc_timeout", "3s".to_owned()));
-        options.extend(set("blobs.kind", "folder".to_owned()));
-        options.extend(set("blobs.folder", blobs));
+        if let Some(blobs) = &self.blobs {
+            options.extend(set("blobs.kind", "folder".to_owned()));
+            options.extend(set("blobs.folder", blobs.display().to_string()));
+        }
         options
     }
 
@@ -241,15 +252,56 @@ fn servers_that_die_or_do_not_answer_delay_executions_and_lose_none_on_temporal(
     eventually("all is well again", || {
         (state("Redis")? == "up" && state("Temporal")? == "up" && host.get("/readyz").ok()?.status == 200).then_some(())
     });
-    // Both stand still for a while.
+    // Both stand still for longer than anybody waits for them.
     let held: Vec<String> = (0..2).map(|_| host.start_workflow("steps", &json!({}))).collect::<Result<_>>()?;
     site.temporal.pause();
     site.redis.pause();
-    std::thread::sleep(Duration::from_secs(6));
+    std::thread::sleep(Duration::from_secs(20));
     site.temporal.resume();
     site.redis.resume();
     let ended: Vec<Value> = held.iter().map(|id| end_of(&host, id)).collect();
     assert_sound(&site, &ended);
+    Ok(())
+}
+
+#[test]
+fn large_values_go_through_s3_from_process_to_process_on_temporal() -> Result<()> {
+    let mut s3 = S3Server::start()?;
+    let sandbox = payloads::sandbox(payloads::LARGE)?;
+    sandbox.write(
+        "project/compozy.yaml",
+        format!(
+            "name: payloads\nversion: 0.1.0\nworkflows: [{{source: ./relay.yaml}}]\nblobs:\n  kind: s3\n  s3: {{ endpoint: \"{}\", \
+             bucket: {BUCKET}, access_key_id: {ACCESS_KEY_ID}, secret_access_key: {SECRET_ACCESS_KEY}, allow_http: true }}\n",
+            s3.endpoint()
+        ),
+    )?;
+    let site = Site::without_blobs(sandbox);
+    let api = site.start("api", &["api"])?;
+    let _workers = site.start("workers", &["workflow-worker", "tool-worker"])?;
+    let doc = "large ".repeat(payloads::LARGEST / 6);
+    let answer = api.try_start("relay", &json!({ "doc": doc }))?;
+    assert_eq!(answer.status, 202, "{answer:?}");
+    let id = answer.body["exec_id"].as_str().context("an id")?.to_owned();
+    let ended = end_of(&api, &id);
+    assert_eq!(ended["status"], "SUCCESS", "{}", ended["failure"]);
+    assert!(ended["output"]["doc"] == doc.as_str(), "the output is whole");
+    let reference = &ended["tasks"][4]["output"]["doc"]["$compozy:blob"];
+    let digest = reference["sha256"].as_str().context("what a task answered is shown as a reference")?;
+    let path = format!("/api/v0/executions/{id}/blobs/{digest}");
+    assert!(api.get(&path)?.body == Value::String(doc.clone()), "and can be had by it");
+
+    // Without the storage, what is small goes on, and what is large is refused until it is back.
+    s3.stop();
+    let small = api.start_workflow("relay", &json!({ "doc": "small" }))?;
+    assert_eq!(end_of(&api, &small)["output"]["doc"], "small");
+    let other = json!({ "doc": format!("another {doc}")[..doc.len()] });
+    let begun = Instant::now();
+    let refused = api.try_start("relay", &other)?;
+    assert_eq!(refused.status, 503, "{refused:?}");
+    assert!(refused.header("retry-after").is_some() && begun.elapsed() < Duration::from_secs(30), "{refused:?}");
+    s3.restart()?;
+    assert_eq!(api.try_start("relay", &other)?.status, 202);
     Ok(())
 }
 

@@ -8,13 +8,14 @@ use serde_json::{Value, json};
 
 const MIB: usize = 1024 * 1024;
 /// The engine's limit of one payload, less what is around the text.
-const LARGEST: usize = 16 * MIB - 100;
+pub(crate) const LARGEST: usize = 16 * MIB - 100;
 
 /// What a plugin asks for that handles the largest payload.
-const LARGE: &str =
+pub(crate) const LARGE: &str =
     "[limits]\ninput_bytes = 33554432\noutput_bytes = 33554432\nmemory_bytes = 268435456\nwall_ms = 60000\n";
 
-fn sandbox(limits: &str) -> Result<Sandbox> {
+/// A project whose workflow hands a text through five tasks.
+pub(crate) fn sandbox(limits: &str) -> Result<Sandbox> {
     let sandbox = Sandbox::new()?;
     let task = |n: usize, from: &str| format!("  - {{id: t{n}, tool: echo, with: {{doc: \"{{{{ {from} }}}}\"}}}}\n");
     let tasks: String = (1..5).map(|n| task(n, &format!(".tasks.t{}.output.doc", n - 1))).collect();

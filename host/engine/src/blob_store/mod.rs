@@ -46,6 +46,17 @@ impl BlobStoreError {
     }
 }
 
+/// What a sweep has removed.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Swept {
+    /// Executions that are gone.
+    pub executions: u64,
+    /// What they referred to.
+    pub uses: u64,
+    /// Values that nobody referred to.
+    pub blobs: u64,
+}
+
 /// Keeps blobs. Blocking: called where a thread may wait. `digest` is always 64 hexadecimal digits in lower case.
 pub trait BlobStore: Send + Sync + 'static {
     /// Where it is, for a person: a folder or an address.
@@ -64,4 +75,22 @@ pub trait BlobStore: Send + Sync + 'static {
 
     /// Calls `found` with every digest in the store, some at a time and in any order, until it answers false.
     fn list(&self, found: &mut dyn FnMut(Vec<String>) -> bool) -> Result<(), BlobStoreError>;
+
+    /// An execution refers to a blob from now on. Engines whose journal does not say it call this before the blob is put in or
+    /// handed on, so that no sweep in between can take it away. Doing it twice is doing it once. A store that sweeps nothing
+    /// need not know.
+    fn record(&self, _execution: &str, _digest: &str) -> Result<(), BlobStoreError> {
+        Ok(())
+    }
+
+    /// Removes the uses of executions that are gone, and what nobody has referred to for a while. `is_alive` may wait;
+    /// `goes_on` is asked at every step and ends the sweep early. What was removed before an error is removed. Two sweeps at
+    /// the same time do no harm.
+    fn sweep(
+        &self,
+        _is_alive: &dyn Fn(&str) -> bool,
+        _goes_on: &dyn Fn() -> bool,
+    ) -> Result<Swept, BlobStoreError> {
+        Ok(Swept::default())
+    }
 }

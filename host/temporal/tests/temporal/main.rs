@@ -7,4 +7,5 @@ mod history;
 mod kept;
 mod requests;
 mod support;
+mod versions;
 mod workers;

@@ -32,10 +32,10 @@ async fn a_key_starts_one_run_on_temporal() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn runs_are_listed_with_filters_and_pages_on_temporal() {
-    // A server of its own: lists are those of a namespace.
-    let server = tokio::task::spawn_blocking(temporal_test_server::Server::start).await.unwrap();
-    let site = Site::at(&server.url(), Script::echo());
-    let engine = site.engine().await;
+    let (site, neighbour) = (Site::shared(Script::echo()).await, Site::shared(Script::echo()).await);
+    let (engine, neighbour) = (site.engine().await, neighbour.engine().await);
+    // Of another project in the same namespace: neither listed nor removed.
+    let (theirs, _) = neighbour.run(request(&linear(1)), PATIENCE).await.unwrap();
     let mut ids = Vec::new();
     for _ in 0..5 {
         let (id, outcome) = engine.run(request(&linear(1)), PATIENCE).await.unwrap();
@@ -70,7 +70,9 @@ async fn runs_are_listed_with_filters_and_pages_on_temporal() {
     assert_eq!(engine.prune(u64::MAX / 2_000_000).await.unwrap(), 5, "those that have ended");
     until("they are gone", || async { listed(Filter::default(), 10, None).await.len() == 1 }).await;
     assert!(engine.execution(&ids[0]).await.unwrap().is_none());
+    assert!(neighbour.execution(&theirs).await.unwrap().is_some());
     engine.stop(PATIENCE).await;
+    neighbour.stop(PATIENCE).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

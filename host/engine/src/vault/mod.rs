@@ -4,6 +4,9 @@
 //!   threads; what is left is done by the writer (values that a run itself put together).
 //! - Of an object the large fields are kept apart one by one, so that a template that reads a small one loads nothing.
 //! - A value that was put away is protected by a [`Claim`] until a run that refers to it is in the journal.
+//! - An engine without such a journal has its uses recorded in the store: see [`Vault::of`].
+
+mod uses;
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -23,7 +26,16 @@ type Key = [u8; 32];
 
 /// The blob store, with the values that were used last, and what must not be forgotten.
 pub struct Vault {
+    kept: Arc<Kept>,
+    /// Who refers to what is put in, as the store is told; `None` when the journal says it.
+    user: Option<String>,
+}
+
+/// What all who use one store share.
+struct Kept {
     store: Arc<dyn BlobStore>,
+    /// What the names of this engine's executions begin with in the store.
+    scope: String,
     recent: Mutex<Cache<Key, Arc<Value>>>,
     claimed: Mutex<HashMap<Key, usize>>,
     /// How many want nothing to be forgotten for now.
@@ -35,7 +47,7 @@ pub struct KeepAll<'v>(&'v Vault);
 
 impl Drop for KeepAll<'_> {
     fn drop(&mut self) {
-        self.0.keeping.fetch_sub(1, Ordering::AcqRel);
+        self.0.kept.keeping.fetch_sub(1, Ordering::AcqRel);
     }
 }
 
@@ -55,7 +67,7 @@ impl std::fmt::Debug for Claim {
 impl Drop for Claim {
     fn drop(&mut self) {
         let Some(vault) = &self.vault else { return };
-        let mut claimed = lock(&vault.claimed);
+        let mut claimed = lock(&vault.kept.claimed);
         for key in &self.keys {
             if let Some(count) = claimed.get_mut(key) {
                 *count -= 1;
@@ -75,12 +87,19 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 impl Vault {
     /// Values are kept in this store.
     pub fn new(store: Arc<dyn BlobStore>) -> Self {
-        Self {
+        Self::shared(store, "")
+    }
+
+    /// The same for a store that other engines may use as well: `scope` tells the executions of this one from theirs.
+    pub fn shared(store: Arc<dyn BlobStore>, scope: &str) -> Self {
+        let kept = Kept {
             store,
+            scope: scope.to_owned(),
             recent: Mutex::new(Cache::new(limits::CACHED_BLOBS_MAX, limits::CACHED_BLOB_BYTES_MAX)),
             claimed: Mutex::default(),
             keeping: AtomicUsize::new(0),
-        }
+        };
+        Self { kept: Arc::new(kept), user: None }
     }
 
     /// Puts away what is too large of a value that came from outside, which may refer to nothing. Blocking when there is
@@ -145,12 +164,13 @@ impl Vault {
     fn put(&self, value: &mut Value, claim: &mut Claim) -> Result<BlobRef, BlobStoreError> {
         let json = serde_json::to_vec(value).expect("a JSON value serialises");
         let key: Key = Sha256::digest(&json).into();
-        *lock(&self.claimed).entry(key).or_default() += 1;
+        *lock(&self.kept.claimed).entry(key).or_default() += 1;
         claim.keys.push(key);
         let blob = BlobRef { digest: hex::encode(key), bytes: json.len() as u64 };
-        self.store.put(&blob.digest, &json)?;
+        self.record_use(&blob.digest)?;
+        self.kept.store.put(&blob.digest, &json)?;
         // Whoever needs it next needs it soon.
-        lock(&self.recent).put(key, Arc::new(std::mem::take(value)), blob.bytes);
+        lock(&self.kept.recent).put(key, Arc::new(std::mem::take(value)), blob.bytes);
         Ok(blob)
     }
 
@@ -163,32 +183,32 @@ impl Vault {
     /// Nothing is forgotten while the answer lives; what should have been is swept up at the next start.
     pub fn keep_all(&self) -> KeepAll<'_> {
         // Under the lock: whoever forgets has either ended or sees it.
-        let _claimed = lock(&self.claimed);
-        self.keeping.fetch_add(1, Ordering::AcqRel);
+        let _claimed = lock(&self.kept.claimed);
+        self.kept.keeping.fetch_add(1, Ordering::AcqRel);
         KeepAll(self)
     }
 
     /// Forgets a value that no run refers to, unless somebody is about to.
     pub fn forget(&self, digest: &str) -> Result<(), BlobStoreError> {
         let Some(key) = key_of(digest) else { return Ok(()) };
-        let claimed = lock(&self.claimed);
-        if claimed.contains_key(&key) || self.keeping.load(Ordering::Acquire) > 0 {
+        let claimed = lock(&self.kept.claimed);
+        if claimed.contains_key(&key) || self.kept.keeping.load(Ordering::Acquire) > 0 {
             return Ok(());
         }
-        lock(&self.recent).take(key);
+        lock(&self.kept.recent).take(key);
         // Under the lock: nobody claims it meanwhile and finds it still there.
-        self.store.delete(digest)
+        self.kept.store.delete(digest)
     }
 
     /// Every digest in the store, some at a time.
     pub fn list(&self, found: &mut dyn FnMut(Vec<String>) -> bool) -> Result<(), BlobStoreError> {
-        self.store.list(found)
+        self.kept.store.list(found)
     }
 
     /// The bytes of a value that is kept apart.
     pub fn bytes(&self, blob: &BlobRef) -> Result<Vec<u8>, BlobError> {
         let lost = |reason| BlobError::Lost { blob: blob.clone(), reason };
-        match self.store.get(&blob.digest, blob.bytes) {
+        match self.kept.store.get(&blob.digest, blob.bytes) {
             Ok(Some(bytes)) => Ok(bytes),
             Ok(None) => Err(lost("it is not in the blob store".to_owned())),
             Err(error @ BlobStoreError::Damaged { .. }) => Err(lost(error.to_string())),
@@ -259,13 +279,13 @@ impl Blobs for Vault {
     fn load(&self, blob: &BlobRef) -> Result<Arc<Value>, BlobError> {
         let lost = |reason: String| BlobError::Lost { blob: blob.clone(), reason };
         let key = key_of(&blob.digest).ok_or_else(|| lost("its name is no SHA-256".to_owned()))?;
-        if let Some(value) = lock(&self.recent).get(key) {
+        if let Some(value) = lock(&self.kept.recent).get(key) {
             return Ok(value);
         }
         let bytes = self.bytes(blob)?;
         let value: Value = serde_json::from_slice(&bytes).map_err(|e| lost(e.to_string()))?;
         let value = Arc::new(value);
-        lock(&self.recent).put(key, Arc::clone(&value), blob.bytes);
+        lock(&self.kept.recent).put(key, Arc::clone(&value), blob.bytes);
         Ok(value)
     }
 }
