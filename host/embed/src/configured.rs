@@ -4,7 +4,7 @@ use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use compozy_blobs::{ObjectBlobs, S3Options};
+use compozy_blobs::{ObjectBlobs, S3Options, UsedBlobs};
 use compozy_config::Loaded;
 use compozy_config::config::{BlobsConfig, Config, EngineKind, Mode as ConfigMode, ProcessRole, S3Config};
 use compozy_engine::blob_store::{BlobStore, FileBlobs};
@@ -87,16 +87,20 @@ pub fn temporal_address(config: &Config) -> Address {
     }
 }
 
-/// Where large values are configured to be; `None` leaves it to the engine.
+/// Where large values are configured to be; `None` leaves it to the engine. On Temporal the store knows who uses what, which
+/// the embedded engine's journal does.
 ///
 /// # Errors
 /// Storage that cannot be set up.
 pub fn blobs(config: &Config) -> Result<Option<Arc<dyn BlobStore>>, StartError> {
-    match &config.blobs {
-        BlobsConfig::Folder(None) => Ok(None),
-        BlobsConfig::Folder(Some(folder)) => Ok(Some(Arc::new(FileBlobs::new(folder)))),
-        BlobsConfig::S3(s3) => Ok(Some(Arc::new(s3_blobs(s3)?))),
-    }
+    let embedded = config.engine.kind == EngineKind::Embedded;
+    let blobs = match &config.blobs {
+        BlobsConfig::Folder(None) => return Ok(None),
+        BlobsConfig::Folder(Some(folder)) if embedded => return Ok(Some(Arc::new(FileBlobs::new(folder)))),
+        BlobsConfig::Folder(Some(folder)) => ObjectBlobs::folder(folder),
+        BlobsConfig::S3(s3) => s3_blobs(s3)?,
+    };
+    Ok(Some(if embedded { Arc::new(blobs) } else { Arc::new(UsedBlobs::new(blobs)) }))
 }
 
 /// S3-compatible storage.

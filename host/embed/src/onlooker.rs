@@ -1,5 +1,6 @@
 //! A look at executions on Temporal without being a host: it takes no work and serves nothing.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -9,7 +10,7 @@ use compozy_engine::EngineError;
 use compozy_engine::blob_store::{BlobStore, FileBlobs};
 use compozy_engine::port::{Engine, TaskCall, TaskExecutor, TaskReport};
 use compozy_interpreter::Failure;
-use compozy_temporal::{Role, TemporalEngine, TemporalOptions};
+use compozy_temporal::{TemporalEngine, TemporalOptions};
 
 use crate::configured::{blobs, temporal_address};
 use crate::error::{StartError, StartProblem};
@@ -40,7 +41,7 @@ pub async fn onlooker(config: &Config) -> Result<Option<Arc<dyn Engine>>, StartE
         blobs(config)?.unwrap_or_else(|| Arc::new(FileBlobs::new(config.data_dir.join("blobs"))));
     let address = temporal_address(config);
     let options = TemporalOptions {
-        roles: [Role::Api].into(),
+        roles: BTreeSet::new(),
         rpc_timeout: config.engine.temporal.rpc_timeout,
         ..TemporalOptions::new(address, config.engine.temporal.project.clone(), Arc::new(Nobody), values)
     };

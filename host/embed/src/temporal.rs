@@ -6,9 +6,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use compozy_blobs::{ObjectBlobs, UsedBlobs};
 use compozy_dev_server::{DevServer, Options as DevServerOptions};
 use compozy_engine::EngineError;
-use compozy_engine::blob_store::FileBlobs;
 use compozy_engine::port::Engine;
 use compozy_plan::plan::MEMORY_PLUGIN;
 use compozy_temporal::{
@@ -104,7 +104,8 @@ impl EngineFactory for TemporalFactory {
                 (Address::new(format!("http://{}", server.address())), Some(Arc::new(Server(server))))
             }
         };
-        let blobs = parts.blobs.clone().unwrap_or_else(|| Arc::new(FileBlobs::new(parts.data_dir.join("blobs"))));
+        let in_data_dir = || Arc::new(UsedBlobs::new(ObjectBlobs::folder(parts.data_dir.join("blobs")))) as _;
+        let blobs = parts.blobs.clone().unwrap_or_else(in_data_dir);
         let slots: Arc<dyn Slots> = match (&parts.stores.locks, choice.is_split()) {
             (Some(locks), true) => Arc::new(LockedSlots::new(Arc::clone(locks))),
             _ => Arc::new(ProcessSlots::default()),

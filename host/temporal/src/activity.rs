@@ -106,6 +106,10 @@ impl Attempt {
             let failure = timed_out(task, attempt, &self.input.policy, Timeout::ScheduleToClose);
             return Err(self.failed(failure, None));
         };
+        // Tried again later than it should have been: a place that is free by now comes too late.
+        if self.progress.skipped > 0 && self.may_still_wait_ms() == Some(0) {
+            return Err(self.waited_too_long());
+        }
         let places = match take_all(self.tools.slots.as_ref(), &self.input.slots).await {
             Ok(Some(places)) => places,
             Ok(None) => return Err(self.no_place("all places are taken".to_owned()).await),
@@ -133,18 +137,25 @@ impl Attempt {
         }
     }
 
+    /// How long the first attempt may still wait for its beginning, in milliseconds; `None` when there is no such bound.
+    fn may_still_wait_ms(&self) -> Option<u64> {
+        let bound_ms = self.input.policy.schedule_to_start_ms.filter(|_| self.progress.attempt == 1)?;
+        Some(bound_ms.saturating_sub(now_ms().saturating_sub(self.scheduled_ms)))
+    }
+
+    fn waited_too_long(mut self) -> ActivityError {
+        self.progress.attempt = 0;
+        let failure = timed_out(&self.input.task.0, 0, &self.input.policy, Timeout::ScheduleToStart);
+        self.failed(failure, None)
+    }
+
     /// The attempt does not begin. It is tried again soon, as long as it may wait for its beginning.
     async fn no_place(mut self, reason: String) -> ActivityError {
-        let mut wait = NO_PLACE_RETRY;
-        if let Some(bound_ms) = self.input.policy.schedule_to_start_ms.filter(|_| self.progress.attempt == 1) {
-            let waited_ms = now_ms().saturating_sub(self.scheduled_ms);
-            if waited_ms >= bound_ms {
-                self.progress.attempt = 0;
-                let failure = timed_out(&self.input.task.0, 0, &self.input.policy, Timeout::ScheduleToStart);
-                return self.failed(failure, None);
-            }
-            wait = wait.min(Duration::from_millis(bound_ms - waited_ms));
-        }
+        let wait = match self.may_still_wait_ms() {
+            Some(0) => return self.waited_too_long(),
+            Some(left_ms) => NO_PLACE_RETRY.min(Duration::from_millis(left_ms)),
+            None => NO_PLACE_RETRY,
+        };
         self.progress.skipped += 1;
         self.again("NO_PLACE", reason, wait).await
     }
@@ -179,7 +190,7 @@ impl Attempt {
         let (executor, policy, vault, guests) = (
             Arc::clone(&self.tools.executor),
             self.input.policy.clone(),
-            Arc::clone(&self.tools.vault),
+            self.tools.vault.of(&self.input.execution.0),
             self.tools.guests.clone(),
         );
         let _running = Running::new(&self.tools.running);

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use compozy_engine::EngineError;
 use compozy_engine::port::{Control, Execution, ExecutionId, JournalPage};
 use compozy_engine::request::{check_control, named};
-use compozy_engine::vault::{Vault, WholeError, too_much};
+use compozy_engine::vault::{Vault, WholeError, too_much, unavailable};
 use compozy_engine::{Clock as _, SystemClock};
 use compozy_interpreter::{BlobError, Failure, RewindRefused, Status, can_reset, can_retry, check_signal};
 use compozy_plan::blob::has_blob_key;
@@ -69,6 +69,15 @@ impl Caller {
                 retry_after: std::time::Duration::from_secs(5),
             },
         })
+    }
+
+    /// Records what a value refers to, before it is handed to a run that did not have it.
+    pub(crate) async fn record(&self, id: &ExecutionId, value: &Value) -> Result<(), EngineError> {
+        if !has_blob_key(value) {
+            return Ok(());
+        }
+        let (vault, value) = (self.vault().of(&id.0), value.clone());
+        self.blocking(move || vault.record(&value).map_err(|error| unavailable(&error))).await
     }
 
     async fn patient<T, E>(
@@ -175,11 +184,11 @@ impl Caller {
         let mut control = named(control);
         check_control(&control)?;
         if let Control::Signal(signal) = &mut control {
-            let (vault, mut payload) = (Arc::clone(self.vault()), std::mem::take(&mut signal.payload));
+            let (vault, mut payload) = (self.vault().of(&id.0), std::mem::take(&mut signal.payload));
             // References of other runs are fine; only a caller from outside may not make them, and its server checks that.
             signal.payload = self
                 .blocking(move || {
-                    vault.put_away(&mut payload).map_err(|error| compozy_engine::vault::unavailable(&error))?;
+                    vault.put_away(&mut payload).map_err(|error| unavailable(&error))?;
                     Ok(payload)
                 })
                 .await?;
@@ -245,7 +254,7 @@ impl Caller {
         spans.push(Span { run_id: described.run_id().to_owned(), first: reply.first });
         let carried = Carried { state: reply.state, book: reply.book, spans, deferred: Vec::new() };
         let seed = carried.state.seed;
-        let vault = Arc::clone(self.vault());
+        let vault = self.vault().of(&id.0);
         let json = plan.to_json();
         let packed = move || -> Result<(Packed, Packed), EngineError> {
             let pack = |error| packing(&error);

@@ -170,12 +170,13 @@ fn tls_options(tls: &Tls) -> Result<TlsOptions, ConnectError> {
         .build())
 }
 
-/// Makes sure that the namespace is there and has the search attributes; adds those that are missing.
-pub(crate) async fn make_fit(client: &Client, address: &Address) -> Result<(), ConnectError> {
-    describe_namespace(client, address).await?;
+/// Makes sure that the namespace is there and has the search attributes; adds those that are missing. Answers the namespace's
+/// id, which no other one has, on whichever server.
+pub(crate) async fn make_fit(client: &Client, address: &Address) -> Result<String, ConnectError> {
+    let namespace = describe_namespace(client, address).await?;
     let missing = missing_attributes(client, address).await?;
     if missing.is_empty() {
-        return Ok(());
+        return Ok(namespace.id);
     }
     let request = AddSearchAttributesRequest {
         namespace: address.namespace.clone(),
@@ -186,9 +187,9 @@ pub(crate) async fn make_fit(client: &Client, address: &Address) -> Result<(), C
     };
     let mut service = client.connection().operator_service();
     match service.add_search_attributes(request.into_request()).await {
-        Ok(_) => Ok(()),
+        Ok(_) => Ok(namespace.id),
         // Another process was quicker.
-        Err(status) if status.code() == Code::AlreadyExists => Ok(()),
+        Err(status) if status.code() == Code::AlreadyExists => Ok(namespace.id),
         Err(status) => Err(ConnectError::Attributes {
             address: address.url.clone(),
             namespace: address.namespace.clone(),
@@ -198,13 +199,21 @@ pub(crate) async fn make_fit(client: &Client, address: &Address) -> Result<(), C
     }
 }
 
-/// The days that the namespace keeps runs after their end; 0 when the server does not say.
-async fn describe_namespace(client: &Client, address: &Address) -> Result<i64, ConnectError> {
+/// A namespace as its server describes it.
+struct Namespace {
+    id: String,
+    /// The days that it keeps runs after their end; 0 when the server does not say.
+    days: i64,
+}
+
+async fn describe_namespace(client: &Client, address: &Address) -> Result<Namespace, ConnectError> {
     let request = DescribeNamespaceRequest { namespace: address.namespace.clone(), ..Default::default() };
     match client.connection().workflow_service().describe_namespace(request.into_request()).await {
         Ok(response) => {
-            let kept = response.into_inner().config.and_then(|config| config.workflow_execution_retention_ttl);
-            Ok(kept.map_or(0, |kept| kept.seconds / 86_400))
+            let described = response.into_inner();
+            let kept = described.config.and_then(|config| config.workflow_execution_retention_ttl);
+            let id = described.namespace_info.map_or_else(|| address.namespace.clone(), |info| info.id);
+            Ok(Namespace { id, days: kept.map_or(0, |kept| kept.seconds / 86_400) })
         }
         Err(status) if status.code() == Code::NotFound => {
             Err(ConnectError::Namespace { address: address.url.clone(), namespace: address.namespace.clone() })
@@ -252,7 +261,7 @@ pub async fn inspect(address: &Address) -> Vec<Finding> {
     let text = format!("`{}` answers ({} ms)", address.url, begun.elapsed().as_millis());
     let mut findings = vec![finding("temporal", Some(true), text)];
     match describe_namespace(&client, address).await {
-        Ok(days) => {
+        Ok(Namespace { days, .. }) => {
             let text = format!("namespace `{}` keeps runs for {days} days after their end", address.namespace);
             findings.push(finding("temporal namespace", if days == 0 { None } else { Some(true) }, text));
         }

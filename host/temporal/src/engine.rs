@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use compozy_engine::blob_store::Swept;
 use compozy_engine::limits as engine_limits;
 use compozy_engine::port::{
     Control, Engine, EngineHealth, Execution, ExecutionId, ExecutionSummary, Filter, JournalPage, JournalRecord,
@@ -27,8 +28,9 @@ use crate::error::Server;
 use crate::health::Pulse;
 use crate::limits::FOLLOW_EVERY;
 use crate::names::workflow_queue;
-use crate::options::{Companion, TemporalOptions};
+use crate::options::{Companion, Role, TemporalOptions};
 use crate::starter::{Beginning, Starter, derived_id, fresh_id};
+use crate::sweep::Sweeper;
 use crate::worker::Workers;
 
 /// The engine on Temporal.
@@ -36,6 +38,7 @@ pub struct TemporalEngine {
     caller: Arc<Caller>,
     workers: Workers,
     pulse: Pulse,
+    sweeper: Sweeper,
     notices: broadcast::Sender<Notice>,
     running: Arc<AtomicU64>,
     companion: Option<Arc<dyn Companion>>,
@@ -45,8 +48,8 @@ impl TemporalEngine {
     /// Connects, makes sure that the namespace is fit, and begins the workers of this process's roles.
     pub async fn open(options: TemporalOptions) -> Result<Self, ConnectError> {
         let client = connect(&options.address).await?;
-        make_fit(&client, &options.address).await?;
-        let vault = Arc::new(Vault::new(Arc::clone(&options.blobs)));
+        let namespace = make_fit(&client, &options.address).await?;
+        let vault = Arc::new(Vault::shared(Arc::clone(&options.blobs), &namespace));
         let server = Server {
             address: options.address.url.clone(),
             queue: workflow_queue(&options.project),
@@ -64,7 +67,16 @@ impl TemporalEngine {
         let running = Arc::new(AtomicU64::new(0));
         let workers = Workers::start(&client, &options, &caller, &notices, &running).await?;
         let pulse = Pulse::start(client, &options).await;
-        Ok(Self { caller, workers, pulse, notices, running, companion: options.companion })
+        let sweeper = Sweeper::new(&caller);
+        if options.roles.contains(&Role::Api) {
+            sweeper.start();
+        }
+        Ok(Self { caller, workers, pulse, sweeper, notices, running, companion: options.companion })
+    }
+
+    /// Removes large values of executions that are gone now, as it is done from time to time anyway.
+    pub async fn sweep(&self) -> Result<Swept, EngineError> {
+        self.sweeper.sweep().await
     }
 
     /// Ends everything as the death of the process would: without a word to the server. For tests.
@@ -87,17 +99,17 @@ impl TemporalEngine {
         // Of the whole input, not of what takes its place.
         let print = idempotency_key.is_some().then(|| fingerprint(&plan.workflow, &input));
         let what = format!("the input of workflow `{}`", plan.workflow);
-        let vault = Arc::clone(self.caller.vault());
+        let id = match &idempotency_key {
+            Some(key) => derived_id(&["key", &self.caller.starter.project, key]),
+            None => fresh_id(),
+        };
+        let vault = self.caller.vault().of(&id.0);
         let large = json_bytes(&input) > engine_limits::INLINE_BYTES_MAX;
         let take_in = move || {
             let _claim = vault.take_in(|| what.clone(), &mut input)?;
             Ok(input)
         };
         let input = if large { self.caller.blocking(take_in).await? } else { take_in()? };
-        let id = match &idempotency_key {
-            Some(key) => derived_id(&["key", &self.caller.starter.project, key]),
-            None => fresh_id(),
-        };
         Ok(Beginning { id, plan, input, priority, request: print })
     }
 }
@@ -198,7 +210,7 @@ impl Engine for TemporalEngine {
 
     async fn control(&self, id: &ExecutionId, mut control: Control) -> Result<(), EngineError> {
         if let Control::Signal(signal) = &mut control {
-            let (vault, mut payload) = (Arc::clone(self.caller.vault()), std::mem::take(&mut signal.payload));
+            let (vault, mut payload) = (self.caller.vault().of(&id.0), std::mem::take(&mut signal.payload));
             let take_in = move || {
                 let _claim = vault.take_in(|| "the payload of the signal".to_owned(), &mut payload)?;
                 Ok(payload)
@@ -276,6 +288,7 @@ impl Engine for TemporalEngine {
     }
 
     async fn stop(&self, drain: Duration) {
+        self.sweeper.stop().await;
         self.workers.stop(drain).await;
         self.pulse.stop().await;
         if let Some(companion) = &self.companion {

@@ -6,6 +6,7 @@
 //! - `driver` is the part of it without Temporal: events in, commands out, limits, the log.
 //! - `activity` runs one attempt of a task on a tool worker; `outside` does what runs need of the world: finding the
 //!   definition of a child, delivering signals.
+//! - `sweep` removes large values of executions that the server has forgotten.
 //! - `worker` runs workers on threads of their own; `message` is everything that goes over the wire.
 //!
 //! **What Temporal's history holds is the journal.** A run's events exist twice: there, and in the memory of whichever
@@ -34,6 +35,7 @@ mod replay;
 mod slots;
 mod start;
 mod starter;
+mod sweep;
 mod worker;
 mod workflow;
 

@@ -24,14 +24,32 @@ pub(crate) const DELIVER_TRY: Duration = Duration::from_mins(2);
 pub(crate) const HISTORY_EVENTS_DUE: u32 = 4_000;
 /// Events of Temporal's history after which a run begins nothing more until it can go on in a new one.
 pub(crate) const HISTORY_EVENTS_MUST: u32 = 25_000;
-/// Activities, children and messages of one run that are under way at once; the server takes 2,000 of each kind.
-pub(crate) const UNDER_WAY_MAX: usize = 1_500;
+/// Arguments and answers in one history, together, after which a run begins nothing more until it can go on in a new one, in
+/// bytes. The server ends a run whose history has 50 MiB, and the answers of all that is under way must still find room.
+pub(crate) const HISTORY_BYTES_MUST: u64 = 16 * 1024 * 1024;
+/// Activities, children and messages of one run that are under way at once. The server takes 2,000 of each kind, but each may
+/// answer with [`compozy_engine::limits::INLINE_BYTES_MAX`].
+pub(crate) const UNDER_WAY_MAX: usize = 400;
+/// What they were given, together, in bytes: the server takes 4 MiB in one message.
+pub(crate) const UNDER_WAY_BYTES_MAX: usize = 2 * 1024 * 1024;
+const _: () = assert!(
+    HISTORY_BYTES_MUST as usize + UNDER_WAY_BYTES_MAX + UNDER_WAY_MAX * compozy_engine::limits::INLINE_BYTES_MAX
+        < 48 * 1024 * 1024
+);
 /// Tasks that the details of a run name in Temporal's own pages.
 pub(crate) const TASKS_SHOWN_MAX: usize = 20;
 /// Runs of one step of a search.
 pub(crate) const SEARCH_ROWS_MAX: usize = 4_000;
 /// How often somebody who follows a run looks whether it has gone on.
 pub(crate) const FOLLOW_EVERY: Duration = Duration::from_millis(200);
+/// The first sweep of large values comes this long after the start, which is left alone.
+pub(crate) const SWEEP_FIRST_AFTER: Duration = Duration::from_mins(5);
+/// The pause between two sweeps.
+pub(crate) const SWEEP_EVERY: Duration = Duration::from_hours(1);
+/// A sweep asks the server about executions for this long at most; those it has not asked about wait for another one.
+pub(crate) const SWEEP_ASKS_MAX: Duration = Duration::from_mins(10);
+/// At a stop, a sweep has this long to end what it is doing.
+pub(crate) const SWEEP_LAST_TIME: Duration = Duration::from_secs(5);
 /// How often the server's health is looked at.
 pub(crate) const HEALTH_EVERY: Duration = Duration::from_secs(2);
 /// Definitions kept in memory for callers.

@@ -210,6 +210,8 @@ pub(crate) struct JournalReply {
 pub(crate) struct FindWorkflow {
     pub(crate) workflow: String,
     pub(crate) input: Value,
+    /// The run that is to begin with it.
+    pub(crate) child: ExecutionId,
 }
 
 /// Its answer: everything of a child that the parent's worker knows.

@@ -7,6 +7,7 @@ use compozy_engine::EngineError;
 use compozy_engine::port::{Control, ExecutionId, Workflows};
 use compozy_engine::request::check_input;
 use compozy_engine::signal::{check_trigger, no_trigger, not_delivered, not_started, outcome, started};
+use compozy_engine::vault::unavailable;
 use compozy_interpreter::{Failure, Signal};
 use compozy_plan::plan::Plan;
 use futures_util::FutureExt as _;
@@ -114,16 +115,17 @@ fn refused(error: &EngineError) -> Failure {
 
 impl World {
     async fn find(&self, question: FindWorkflow) -> Result<FoundWorkflow, EngineError> {
-        let FindWorkflow { workflow, input } = question;
+        let FindWorkflow { workflow, input, child } = question;
         let Some(plan) = self.workflows.workflow(&workflow) else {
             let failure = Failure::permanent("WORKFLOW_NOT_FOUND", format!("there is no workflow `{workflow}`"));
             return Ok(FoundWorkflow::Refused(failure));
         };
         let caller = Arc::clone(&self.caller);
         let found = self.caller.blocking(move || {
+            caller.vault().of(&child.0).record(&input).map_err(|error| unavailable(&error))?;
             let input = caller.whole(input)?;
             check_input(&plan, &input)?;
-            caller.starter.define(&plan)
+            caller.starter.define(&plan, &child)
         });
         match found.await {
             Ok(found) => Ok(FoundWorkflow::Found { definition: found.digest, plan: found.plan, pins: found.pins }),
@@ -137,13 +139,18 @@ impl World {
         let (mut delivered, mut refused) = (Vec::new(), Vec::new());
         for id in to {
             let id = ExecutionId(id.clone());
-            match self.caller.say(&id, Control::Signal(signal.clone())).await {
+            match self.hand(&id, signal).await {
                 Ok(()) => delivered.push(json!(id)),
                 Err(error) if error.retryable() => return Err(error),
                 Err(error) => refused.push(not_delivered(&id, &error)),
             }
         }
         Ok(outcome(signal, "delivered", &delivered, &refused))
+    }
+
+    async fn hand(&self, to: &ExecutionId, signal: &Signal) -> Result<(), EngineError> {
+        self.caller.record(to, &signal.payload).await?;
+        self.caller.say(to, Control::Signal(signal.clone())).await
     }
 
     /// Starts every workflow with a trigger of the signal's name.
@@ -182,6 +189,7 @@ impl World {
             check_input(&checked, &whole)
         });
         check.await?;
+        self.caller.record(&id, &input).await?;
         self.caller.starter.begin(Beginning { id, plan, input, priority: None, request: None }).await
     }
 }

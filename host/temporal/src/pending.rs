@@ -71,6 +71,8 @@ struct Item {
     wanted: bool,
     /// It was polled, so Temporal may know of it.
     begun: bool,
+    /// What it was given, in bytes.
+    bytes: usize,
     token: WorkflowCancellationToken,
     child: Option<(ParentClose, Rc<RefCell<ChildLink>>)>,
     future: LocalBoxFuture<'static, Done>,
@@ -97,7 +99,7 @@ impl Pending {
         token: WorkflowCancellationToken,
         future: LocalBoxFuture<'static, Done>,
     ) {
-        self.items.push(Item { what, wanted: true, begun: false, token, child: None, future });
+        self.items.push(Item { what, wanted: true, begun: false, bytes: 0, token, child: None, future });
     }
 
     pub(crate) fn add_child(
@@ -108,7 +110,8 @@ impl Pending {
         future: LocalBoxFuture<'static, Done>,
     ) {
         let (what, token) = (Awaited::Child(task), WorkflowCancellationToken::new());
-        self.items.push(Item { what, wanted: true, begun: false, token, child: Some((close, link)), future });
+        let child = Some((close, link));
+        self.items.push(Item { what, wanted: true, begun: false, bytes: 0, token, child, future });
     }
 
     fn wanted(&mut self, what: &Awaited) -> Option<&mut Item> {
@@ -120,9 +123,17 @@ impl Pending {
         self.items.iter().any(|item| !matches!(item.what, Awaited::Timer(_)))
     }
 
-    /// How many things are under way, without timers.
-    pub(crate) fn under_way(&self) -> usize {
-        self.items.iter().filter(|item| !matches!(item.what, Awaited::Timer(_))).count()
+    /// How many things are under way, without timers, and what they were given, in bytes.
+    pub(crate) fn under_way(&self) -> (usize, usize) {
+        let items = self.items.iter().filter(|item| !matches!(item.what, Awaited::Timer(_)));
+        items.fold((0, 0), |(count, bytes), item| (count + 1, bytes + item.bytes))
+    }
+
+    /// What was added last was given so much, in bytes.
+    pub(crate) fn weigh_last(&mut self, bytes: usize) {
+        if let Some(item) = self.items.last_mut() {
+            item.bytes = bytes;
+        }
     }
 
     /// Whether the run must still wait before it closes.

@@ -248,7 +248,9 @@ impl ChildStart {
         if self.depth > engine_limits::CHILD_DEPTH_MAX {
             return Some(Err(compozy_engine::run_limit::too_deep(&self.workflow, self.depth)));
         }
-        let question = FindWorkflow { workflow: self.workflow.clone(), input: self.input.clone() };
+        let first = self.ctx.state(|run| run.driver.as_ref().expect("the run was opened").first());
+        let id = child_id(&self.parent, &self.task, first);
+        let question = FindWorkflow { workflow: self.workflow.clone(), input: self.input.clone(), child: id.clone() };
         let found = match self.ctx.execute_local_activity(FindActivity, question, local()).await {
             Ok(FoundWorkflow::Found { definition, plan, pins }) => (definition, plan, pins),
             Ok(FoundWorkflow::Refused(failure)) => return Some(Err(failure)),
@@ -259,8 +261,6 @@ impl ChildStart {
             return Some(Err(waited(&self.task)));
         }
         let (definition, plan, pins) = found;
-        let first = self.ctx.state(|run| run.driver.as_ref().expect("the run was opened").first());
-        let id = child_id(&self.parent, &self.task, first);
         {
             let mut link = self.link.borrow_mut();
             link.phase = ChildPhase::Starting;

@@ -50,8 +50,8 @@ pub(crate) struct Beginning {
 }
 
 impl Starter {
-    /// A definition, ready to be sent. Blocking when it is large.
-    pub(crate) fn define(&self, plan: &Plan) -> Result<Definition, EngineError> {
+    /// A definition, ready to be sent to a run. Blocking when it is large.
+    pub(crate) fn define(&self, plan: &Plan, run: &ExecutionId) -> Result<Definition, EngineError> {
         let json = plan.to_json();
         if json.len() > engine_limits::DEFINITION_BYTES_MAX {
             return Err(EngineError::PayloadTooLarge {
@@ -61,14 +61,14 @@ impl Starter {
             });
         }
         let digest = hex::encode(Sha256::digest(json.as_bytes()));
-        let plan_packed = Packed::pack(&json, &self.vault).map_err(|error| packing(&error))?;
+        let plan_packed = Packed::pack(&json, &self.vault.of(&run.0)).map_err(|error| packing(&error))?;
         Ok(Definition { digest, plan: plan_packed, pins: self.executor.pins(plan) })
     }
 
     /// Begins a run. The same id twice begins one run.
     pub(crate) async fn begin(&self, beginning: Beginning) -> Result<ExecutionId, EngineError> {
         let Beginning { id, plan, input, priority, request } = beginning;
-        let definition = self.define(&plan)?;
+        let definition = self.define(&plan, &id)?;
         let start = StartInput {
             execution: id.clone(),
             workflow: plan.workflow.clone(),

@@ -18,7 +18,10 @@ use temporalio_sdk::{
 use temporalio_workflow::{workflow, workflow_methods};
 
 use crate::driver::Driver;
-use crate::limits::{HISTORY_EVENTS_MUST, JOURNAL_PAGE_BYTES_MAX, JOURNAL_PAGE_MAX, TASKS_SHOWN_MAX, UNDER_WAY_MAX};
+use crate::limits::{
+    HISTORY_BYTES_MUST, HISTORY_EVENTS_MUST, JOURNAL_PAGE_BYTES_MAX, JOURNAL_PAGE_MAX, TASKS_SHOWN_MAX,
+    UNDER_WAY_BYTES_MAX, UNDER_WAY_MAX,
+};
 use crate::message::{Carry, ControlMessage, Ending, GraceQuestion, JournalQuestion, StartInput};
 use crate::names::{ATTRIBUTE_STATUS, WORKFLOW_TYPE};
 use crate::packed::Packed;
@@ -59,7 +62,16 @@ impl Run {
 impl Run {
     #[run(name = WORKFLOW_TYPE)]
     pub(crate) async fn run(ctx: &mut WorkflowContext<Self>, input: StartInput) -> WorkflowResult<Value> {
-        let mut machine = Machine { ctx: ctx.clone(), pending: Pending::default(), input, deferred: Vec::new() };
+        let vault = ctx.state(|run| run.shared.vault.of(&input.execution.0));
+        let mut machine = Machine {
+            ctx: ctx.clone(),
+            pending: Pending::default(),
+            input,
+            vault,
+            deferred: VecDeque::new(),
+            bytes: 0,
+            known_bytes: 0,
+        };
         machine.run().await
     }
 
@@ -119,8 +131,14 @@ pub(crate) struct Machine {
     pub(crate) ctx: WorkflowContext<Run>,
     pub(crate) pending: Pending,
     pub(crate) input: StartInput,
+    /// As this run uses it.
+    vault: Arc<Vault>,
     /// What begins when others have ended, or in the next history.
-    deferred: Vec<Command>,
+    deferred: VecDeque<Command>,
+    /// What was given to all that began in this history, in bytes.
+    bytes: u64,
+    /// Bytes of the events before this history.
+    known_bytes: u64,
 }
 
 impl Machine {
@@ -164,6 +182,7 @@ impl Machine {
             events.extend(driver.event_of(message, now_ms, &vault)?);
         }
         let timers: Vec<(String, u64)> = driver.state.timers.iter().map(|(name, at)| (name.clone(), *at)).collect();
+        self.known_bytes = driver.book.bytes;
         self.ctx.state_mut(|run| run.driver = Some(driver));
         for (name, fire_at_ms) in timers {
             if let Ok(timer) = name.parse() {
@@ -177,7 +196,7 @@ impl Machine {
     }
 
     pub(crate) fn vault(&self) -> Arc<Vault> {
-        self.ctx.state(|run| Arc::clone(&run.shared.vault))
+        Arc::clone(&self.vault)
     }
 
     /// Milliseconds since 1970, as Temporal's history has them.
@@ -213,12 +232,31 @@ impl Machine {
         self.driver(|driver| driver.state.status.is_terminal())
     }
 
-    /// Does what one command asks for. What cannot be done comes back as an event.
+    /// Does what one command asks for, at once or when there is room. What cannot be done comes back as an event.
     fn obey(&mut self, command: Command, events: &mut VecDeque<Event>) {
-        if begins_something(&command) && (self.history_is_full() || self.pending.under_way() >= UNDER_WAY_MAX) {
-            self.deferred.push(command);
-            return;
+        match given(&command) {
+            None => self.carry_out(command, events),
+            Some(given) if self.deferred.is_empty() && self.has_room(given) => self.begin(command, given, events),
+            Some(_) => self.deferred.push_back(command),
         }
+    }
+
+    fn has_room(&self, given: usize) -> bool {
+        let (count, bytes) = self.pending.under_way();
+        let room = count < UNDER_WAY_MAX && (count == 0 || bytes + given <= UNDER_WAY_BYTES_MAX);
+        room && !self.history_is_full()
+    }
+
+    fn begin(&mut self, command: Command, given: usize, events: &mut VecDeque<Event>) {
+        self.bytes += given as u64;
+        let before = self.pending.under_way().0;
+        self.carry_out(command, events);
+        if self.pending.under_way().0 > before {
+            self.pending.weigh_last(given);
+        }
+    }
+
+    fn carry_out(&mut self, command: Command, events: &mut VecDeque<Event>) {
         match command {
             Command::ScheduleTask { task, tool, input, policy, dispatch } => {
                 let used = json_bytes(&input);
@@ -269,12 +307,9 @@ impl Machine {
 
     /// Begins what had to wait for others to end.
     fn take_deferred(&mut self, events: &mut VecDeque<Event>) {
-        let room = UNDER_WAY_MAX.saturating_sub(self.pending.under_way()).min(self.deferred.len());
-        if room == 0 || self.history_is_full() {
-            return;
-        }
-        for command in self.deferred.drain(..room).collect::<Vec<_>>() {
-            self.obey(command, events);
+        while let Some(given) = self.deferred.front().and_then(given).filter(|given| self.has_room(*given)) {
+            let Some(command) = self.deferred.pop_front() else { return };
+            self.begin(command, given, events);
         }
     }
 
@@ -403,17 +438,26 @@ impl Machine {
 
     fn history_is_long(&self) -> bool {
         let due = self.ctx.state(|run| run.shared.history_events);
-        self.ctx.continue_as_new_suggested() || self.ctx.history_length() >= due
+        self.ctx.continue_as_new_suggested()
+            || self.ctx.history_length() >= due
+            || self.history_bytes() >= HISTORY_BYTES_MUST
     }
 
     /// Whether nothing may begin until the run goes on in a new history: at once when nothing else is under way, and when
     /// it cannot wait any more.
     fn history_is_full(&self) -> bool {
-        (self.history_is_long() && !self.pending.is_busy()) || self.ctx.history_length() >= HISTORY_EVENTS_MUST
+        (self.history_is_long() && !self.pending.is_busy())
+            || self.ctx.history_length() >= HISTORY_EVENTS_MUST
+            || self.history_bytes() >= HISTORY_BYTES_MUST
+    }
+
+    /// Arguments and answers in this history, in bytes. Temporal knows it better and does not tell.
+    fn history_bytes(&self) -> u64 {
+        self.bytes + self.driver(|driver| driver.book.bytes.saturating_sub(self.known_bytes))
     }
 
     fn go_on_in_a_new_history(&self) -> WorkflowTermination {
-        let carried = self.driver(|driver| driver.carry(self.ctx.run_id(), self.deferred.clone()));
+        let carried = self.driver(|driver| driver.carry(self.ctx.run_id(), self.deferred.iter().cloned().collect()));
         let run = match Packed::pack(&carried, &self.vault()) {
             Ok(run) => run,
             Err(error) => return self.stuck(&error),
@@ -438,7 +482,11 @@ impl Machine {
             self.ctx.upsert_search_attributes([ATTRIBUTE_STATUS.value_set(ending.status.name().to_owned())]);
         }
         match ending.status {
-            Status::Success => Ok(output.unwrap_or(Value::Null)),
+            Status::Success => {
+                let output = output.unwrap_or(Value::Null);
+                self.hand_to_parent(&output)?;
+                Ok(output)
+            }
             Status::Canceled => Err(WorkflowTermination::cancelled_with_details(ending)),
             _ => {
                 let failure =
@@ -453,6 +501,13 @@ impl Machine {
         }
     }
 
+    /// The parent refers to the output as soon as it reads it, which may be long after this run is gone.
+    fn hand_to_parent(&self, output: &Value) -> Result<(), WorkflowTermination> {
+        // A replay comes after it was done.
+        let Some(parent) = self.input.parent.as_ref().filter(|_| !self.ctx.is_replaying()) else { return Ok(()) };
+        self.vault.of(&parent.0).record(output).map_err(|error| self.stuck(&error))
+    }
+
     /// The workflow task fails and is tried again by the server: the blob store may be back then.
     fn stuck(&self, error: &dyn std::fmt::Display) -> WorkflowTermination {
         let (execution, error) = (self.input.execution.0.as_str(), error.to_string());
@@ -464,8 +519,14 @@ impl Machine {
     }
 }
 
-fn begins_something(command: &Command) -> bool {
-    matches!(command, Command::ScheduleTask { .. } | Command::StartChild { .. } | Command::SendSignal { .. })
+/// What a command gives to what it begins, in bytes; `None` when it begins nothing. What is put away first is a reference.
+fn given(command: &Command) -> Option<usize> {
+    let payload = match command {
+        Command::ScheduleTask { input, .. } | Command::StartChild { input, .. } => input,
+        Command::SendSignal { signal, .. } => &signal.payload,
+        _ => return None,
+    };
+    Some(json_bytes(payload)).map(|bytes| if bytes > engine_limits::INLINE_BYTES_MAX { 0 } else { bytes })
 }
 
 enum Happened {

@@ -46,6 +46,9 @@ pub(crate) struct Package {
 #[derive(Debug, Clone, Deserialize)]
 pub(crate) struct Dependency {
     pub(crate) name: String,
+    /// `dev` for tests, `build` for build scripts.
+    #[serde(default)]
+    pub(crate) kind: Option<String>,
 }
 
 /// A library, program, test and so on of a package.

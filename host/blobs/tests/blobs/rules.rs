@@ -1,6 +1,7 @@
 //! What every blob store does.
 
-use compozy_engine::blob_store::{BlobStore, BlobStoreError};
+use compozy_blobs::{ObjectBlobs, UsedBlobs};
+use compozy_engine::blob_store::{BlobStore, BlobStoreError, FileBlobs};
 use compozy_engine::limits::PAYLOAD_BYTES_MAX;
 
 use crate::stores::{all, digest, noise};
@@ -131,11 +132,28 @@ fn many_at_once_put_in_the_same_and_read_it() {
 #[test]
 fn where_nothing_can_be_written_is_unavailable() {
     let folder = tempfile::tempdir().expect("a folder");
-    let store = compozy_blobs::ObjectBlobs::folder(folder.path()).expect("a folder");
     // In the place of the folder of all values.
     std::fs::write(folder.path().join("blobs"), b"no folder").expect("written");
+    let store = ObjectBlobs::folder(folder.path().join("blobs"));
     let error = store.put(&digest(b"x"), b"x").expect_err("no place");
     assert!(matches!(error, BlobStoreError::Unavailable { .. }) && error.retryable(), "{error:?}");
-    let refused = compozy_blobs::ObjectBlobs::folder(&folder.path().join("blobs/deeper")).expect_err("no folder");
-    assert!(refused.to_string().contains("blobs/deeper"), "{refused}");
+}
+
+#[test]
+fn a_folder_is_read_by_either_store_of_folders() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("new/blobs");
+    let (files, objects) = (FileBlobs::new(&path), ObjectBlobs::folder(&path));
+    assert_eq!(objects.get(&digest(b"old"), 3).expect("an answer before there is a folder"), None);
+    files.put(&digest(b"old"), b"old").expect("put");
+    UsedBlobs::new(objects.clone()).record("execution", &digest(b"new")).expect("recorded");
+    objects.put(&digest(b"new"), b"new").expect("put");
+    let mut all = [digest(b"old"), digest(b"new")];
+    all.sort();
+    for store in [&files as &dyn BlobStore, &objects] {
+        for value in [b"old", b"new"] {
+            assert_eq!(store.get(&digest(value), 3).expect("read").as_deref(), Some(&value[..]));
+        }
+        assert_eq!(listed(store), all, "what is no value is not listed");
+    }
 }

@@ -67,7 +67,7 @@ pub(crate) fn all() -> Vec<Subject> {
         },
         Subject {
             name: "shared folder",
-            store: Box::new(ObjectBlobs::folder(shared.path()).expect("a folder")),
+            store: Box::new(ObjectBlobs::folder(shared.path().join("blobs"))),
             files: shared.path().to_owned(),
             _folder: Some(shared),
             _server: None,

@@ -86,11 +86,7 @@ pub trait BlobStore: Send + Sync + 'static {
     /// Removes the uses of executions that are gone, and what nobody has referred to for a while. `is_alive` may wait;
     /// `goes_on` is asked at every step and ends the sweep early. What was removed before an error is removed. Two sweeps at
     /// the same time do no harm.
-    fn sweep(
-        &self,
-        _is_alive: &dyn Fn(&str) -> bool,
-        _goes_on: &dyn Fn() -> bool,
-    ) -> Result<Swept, BlobStoreError> {
+    fn sweep(&self, _is_alive: &dyn Fn(&str) -> bool, _goes_on: &dyn Fn() -> bool) -> Result<Swept, BlobStoreError> {
         Ok(Swept::default())
     }
 }

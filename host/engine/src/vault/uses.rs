@@ -25,11 +25,7 @@ impl Vault {
     }
 
     /// As [`crate::blob_store::BlobStore::sweep`], for the executions of this engine. Those of others count as alive.
-    pub fn sweep(
-        &self,
-        is_alive: &dyn Fn(&str) -> bool,
-        goes_on: &dyn Fn() -> bool,
-    ) -> Result<Swept, BlobStoreError> {
+    pub fn sweep(&self, is_alive: &dyn Fn(&str) -> bool, goes_on: &dyn Fn() -> bool) -> Result<Swept, BlobStoreError> {
         let ours = |user: &str| {
             let execution = user.strip_prefix(self.kept.scope.as_str()).and_then(|rest| rest.strip_prefix('/'));
             execution.is_none_or(is_alive)
@@ -89,11 +85,7 @@ mod tests {
             Ok(())
         }
 
-        fn sweep(
-            &self,
-            is_alive: &dyn Fn(&str) -> bool,
-            _goes_on: &dyn Fn() -> bool,
-        ) -> Result<Swept, BlobStoreError> {
+        fn sweep(&self, is_alive: &dyn Fn(&str) -> bool, _goes_on: &dyn Fn() -> bool) -> Result<Swept, BlobStoreError> {
             for user in ["a/one", "a/two", "b/one", "ab/one"] {
                 self.note(format!("{user} {}", is_alive(user)));
             }

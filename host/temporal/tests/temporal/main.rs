@@ -7,5 +7,6 @@ mod history;
 mod kept;
 mod requests;
 mod support;
+mod sweeps;
 mod versions;
 mod workers;

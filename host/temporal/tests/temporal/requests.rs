@@ -127,3 +127,22 @@ async fn two_hundred_runs_at_once_end_on_temporal() {
     }
     engine.stop(PATIENCE).await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn arguments_that_are_nearly_large_do_not_fill_a_history_on_temporal() {
+    // Together more than the server takes in one history, which is 50 MiB, and far more than in one message.
+    let site = Site::shared(Script::now(|call| Ok(json!(call.input["doc"].as_str().map(str::len))))).await;
+    let engine = site.engine().await;
+    let plan = plan(
+        "tasks:\n  - id: all\n    type: collection\n    items: \"{{ .input.numbers }}\"\n    \
+         task: {id: t, tool: tool, with: {doc: \"{{ .input.doc }}\"}}\noutputs: {n: \"{{ len .tasks.all.children }}\"}\n",
+    );
+    let input = json!({ "numbers": (0..900).collect::<Vec<_>>(), "doc": "nearly large".repeat(5_000) });
+    let (id, outcome) = engine.run(request_with(&plan, input), PATIENCE).await.unwrap();
+    let outcome = outcome.expect("it ended");
+    assert_eq!(outcome.status, Status::Success, "{:?}", outcome.failure);
+    let journal = engine.journal(&id).await.unwrap();
+    assert_eq!(journal.len(), 901);
+    assert_eq!(engine.verify(&id).await.unwrap(), None);
+    engine.stop(PATIENCE).await;
+}

@@ -36,8 +36,9 @@ fn earlier_queue(project: &str) -> String {
 }
 
 async fn client(url: &str) -> Client {
-    let options = ConnectionOptions::new(Url::parse(url).unwrap()).build();
-    Client::new(Connection::connect(options).await.unwrap(), ClientOptions::new("default").build()).unwrap()
+    let options = ConnectionOptions::new(Url::parse(url).expect("an address")).build();
+    let connection = Connection::connect(options).await.expect("the server answers");
+    Client::new(connection, ClientOptions::new("default").build()).expect("a client")
 }
 
 /// A worker of the earlier version on a thread of its own. Answers what ends it.
@@ -46,26 +47,27 @@ async fn earlier_worker(client: Client, project: &str) -> (Box<dyn Fn() + Send>,
         WorkerOptions::new(earlier_queue(project)).register_workflow::<Earlier>().expect("a workflow type").build();
     let (send, receive) = oneshot::channel();
     let thread = std::thread::spawn(move || {
-        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
-        runtime.block_on(async move {
-            let core = Runtime::from_current_tokio(RuntimeOptions::builder().heartbeat_interval(None).build().unwrap());
-            let core = core.unwrap();
-            let mut worker = Worker::new(&core, client, options).unwrap();
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
+        runtime.expect("a runtime").block_on(async move {
+            let quiet = RuntimeOptions::builder().heartbeat_interval(None).build().expect("options that are right");
+            let core = Runtime::from_current_tokio(quiet).expect("a runtime");
+            let mut worker = Worker::new(&core, client, options).expect("a worker");
             drop(send.send(Box::new(worker.shutdown_handle()) as Box<dyn Fn() + Send>));
-            worker.run().await.unwrap();
+            worker.run().await.expect("it works until it is ended");
         });
     });
-    (receive.await.unwrap(), thread)
+    (receive.await.expect("it begins"), thread)
 }
 
 async fn earlier_run(client: &Client, project: &str, id: &str) {
     let options = WorkflowStartOptions::new(earlier_queue(project), id.to_owned()).build();
-    client.start_workflow(Earlier::run, json!(id), options).await.unwrap();
+    client.start_workflow(Earlier::run, json!(id), options).await.expect("it begins");
 }
 
 async fn earlier_result(client: &Client, id: &str) -> Value {
     let handle = client.get_workflow_handle::<Earlier>(id.to_owned());
-    tokio::time::timeout(PATIENCE, handle.get_result(WorkflowGetResultOptions::default())).await.unwrap().unwrap()
+    let ended = tokio::time::timeout(PATIENCE, handle.get_result(WorkflowGetResultOptions::default())).await;
+    ended.expect("it ends").expect("it has an answer")
 }
 
 #[tokio::test(flavor = "multi_thread")]

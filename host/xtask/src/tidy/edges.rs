@@ -61,6 +61,7 @@ const ALLOWED: [(&str, &[&str]); 21] = [
             "compozy-server",
             "compozy-temporal",
             "redis-test-server",
+            "s3-test-server",
             "temporal-test-server",
         ],
     ),
@@ -89,6 +90,8 @@ const ALLOWED: [(&str, &[&str]); 21] = [
     ("compozy-sdk", &[]),
     ("xtask", &["redis-test-server", "temporal-test-server"]),
 ];
+/// What only the tests of a crate may use of this repository, beside that.
+const ALLOWED_IN_TESTS: [(&str, &str); 1] = [("compozy-temporal", "compozy-blobs")];
 const SDK: &str = "compozy-sdk";
 
 /// Foreign crates that only some may use, with the reason. `*` stands for any ending.
@@ -121,7 +124,8 @@ fn problems(root: &Path, members: &[Package]) -> Vec<String> {
         for dependency in &package.dependencies {
             let used = dependency.name.as_str();
             let ours = members.iter().any(|member| member.name == used);
-            if ours && !allowed.contains(&used) {
+            let in_tests = dependency.kind.as_deref() == Some("dev") && ALLOWED_IN_TESTS.contains(&(name, used));
+            if ours && !in_tests && !allowed.contains(&used) {
                 let may =
                     if allowed.is_empty() { "no crate of this repository".to_owned() } else { allowed.join(", ") };
                 problems.push(format!("`{name}` depends on `{used}`, which points the wrong way; it may use: {may}"));
@@ -161,7 +165,7 @@ mod tests {
             license: None,
             source: None,
             manifest_path: Path::new("/r").join(folder).join("Cargo.toml"),
-            dependencies: uses.iter().map(|name| Dependency { name: (*name).to_owned() }).collect(),
+            dependencies: uses.iter().map(|name| Dependency { name: (*name).to_owned(), kind: None }).collect(),
             targets: Vec::new(),
         }
     }
@@ -210,6 +214,16 @@ mod tests {
             assert_eq!(problems.len(), 1, "{name} -> {uses}: {problems:?}");
             assert!(parts.iter().all(|part| problems[0].contains(part)), "{problems:?}");
         }
+    }
+
+    #[test]
+    fn what_only_tests_may_use_no_product_may() {
+        let mut temporal = package("host/temporal", "compozy-temporal", &["compozy-blobs"]);
+        let blobs = package("host/blobs", "compozy-blobs", &[]);
+        let problems = found(&[temporal.clone(), blobs.clone()]);
+        assert!(problems.len() == 1 && problems[0].contains("wrong way"), "{problems:?}");
+        temporal.dependencies[0].kind = Some("dev".to_owned());
+        assert_eq!(found(&[temporal, blobs]), Vec::<String>::new());
     }
 
     #[test]
