@@ -19,14 +19,9 @@ pub(crate) fn validate(host: &HostArgs, args: &ValidateArgs) -> Result<Exit, Fat
     let (settings, mut found) = project.settings(&host.loaded);
     let scratch = Scratch::new()?;
     let options = RuntimeOptions {
-        plugin_dirs: host.plugins.clone(),
-        builtins: settings.builtins(),
-        policies: settings.policies,
-        stores: settings.stores,
-        redis: settings.redis,
         // What a host has compiled already is used; without a data folder all is compiled here and thrown away.
         code_cache_dir: Some(host.data_dir.join("code")).filter(|folder| folder.is_dir()),
-        ..RuntimeOptions::new(&scratch.0)
+        ..settings.runtime_options(&host.plugins, &scratch.0)
     };
     let runtime = threads::run(async { Ok(Runtime::open(options).await) })?;
     let plugin_problems = match &runtime {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use compozy_config::{Assignment, Given, Loaded};
 use compozy_engine::blob_store::BlobStore;
 use compozy_engine::local::Retention;
 use compozy_plan::SourceFile;
-use compozy_runtime::{Builtin, PluginPolicy, RedisSettings, StoreSelection};
+use compozy_runtime::{Builtin, PluginPolicy, RedisSettings, RuntimeOptions, StoreSelection};
 use compozy_server::RateLimit;
 use compozy_server::limits::Limits;
 
@@ -97,8 +97,20 @@ pub struct OperatorSettings {
 
 impl OperatorSettings {
     /// The plugins of the binary that are of use under these settings.
-    pub fn builtins(&self) -> Vec<Builtin> {
+    fn builtins(&self) -> Vec<Builtin> {
         builtins(|name| name != REDIS_PLUGIN || self.redis.is_some())
+    }
+
+    /// What the runtime of a host with these settings is opened with.
+    pub fn runtime_options(&self, plugin_dirs: &[PathBuf], data_dir: &Path) -> RuntimeOptions {
+        RuntimeOptions {
+            plugin_dirs: plugin_dirs.to_vec(),
+            builtins: self.builtins(),
+            policies: self.policies.clone(),
+            stores: self.stores.clone(),
+            redis: self.redis.clone(),
+            ..RuntimeOptions::new(data_dir)
+        }
     }
 }
 

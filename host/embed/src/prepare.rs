@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use compozy_plan::plan::Plan;
 use compozy_plan::{Catalog, CatalogAction, Diagnostic, Severity};
-use compozy_runtime::{Runtime, RuntimeOptions};
+use compozy_runtime::Runtime;
 use tokio::net::TcpListener;
 
 use crate::error::{StartError, StartProblem};
@@ -75,7 +75,8 @@ async fn collect(options: HostOptions, progress: &Progress) -> Result<Prepared, 
         },
     };
     let runtime = if folder {
-        let opened = progress.step("plugins", Runtime::open(runtime_options(&options, &settings))).await;
+        let runtime = settings.runtime_options(&options.plugin_dirs, &options.data_dir);
+        let opened = progress.step("plugins", Runtime::open(runtime)).await;
         opened.map_err(|error| problems.extend(error.0.into_iter().map(StartProblem::Plugin))).ok().map(Plugins)
     } else {
         None
@@ -108,17 +109,6 @@ async fn read(source: ProjectSource) -> Result<Project, StartError> {
     };
     let done = tokio::task::spawn_blocking(read).await;
     done.map_err(|error| StartProblem::Threads { reason: error.to_string() }.into())
-}
-
-fn runtime_options(options: &HostOptions, settings: &OperatorSettings) -> RuntimeOptions {
-    RuntimeOptions {
-        plugin_dirs: options.plugin_dirs.clone(),
-        builtins: settings.builtins(),
-        policies: settings.policies.clone(),
-        stores: settings.stores.clone(),
-        redis: settings.redis.clone(),
-        ..RuntimeOptions::new(&options.data_dir)
-    }
 }
 
 /// What workflows can call.

@@ -110,20 +110,16 @@ impl TemporalEngine {
             Ok(input)
         };
         let input = if large { self.caller.blocking(take_in).await? } else { take_in()? };
-        Ok(Beginning { id, plan, input, priority, request: print })
+        Ok(Beginning { id, plan, input, priority, named: idempotency_key.zip(print) })
     }
 }
 
 #[async_trait::async_trait]
 impl Engine for TemporalEngine {
     async fn start(&self, request: StartRequest) -> Result<ExecutionId, EngineError> {
-        let key = request.idempotency_key.clone().unwrap_or_default();
         let beginning = self.take_in(request).await?;
         let (id, workflow) = (beginning.id.clone(), beginning.plan.workflow.clone());
-        let begun = self.caller.starter.begin(beginning).await.map_err(|error| match error {
-            EngineError::IdempotencyKeyReused { execution, .. } => EngineError::IdempotencyKeyReused { key, execution },
-            other => other,
-        })?;
+        let begun = self.caller.starter.begin(beginning).await?;
         drop(self.notices.send(Notice::ExecutionStarted { id, workflow }));
         Ok(begun)
     }

@@ -32,6 +32,7 @@ mod outside;
 mod packed;
 mod pending;
 mod replay;
+mod room;
 mod slots;
 mod start;
 mod starter;

@@ -12,7 +12,7 @@ use compozy_engine::{Clock as _, SystemClock};
 use compozy_interpreter::Status;
 use futures_util::StreamExt as _;
 use temporalio_client::errors::ClientError;
-use temporalio_client::tonic::IntoRequest as _;
+use temporalio_client::tonic::{Code, IntoRequest as _};
 use temporalio_client::{WorkflowCountOptions, WorkflowExecution, WorkflowExecutionStatus, WorkflowListOptions};
 use temporalio_common::protos::temporal::api::common::v1::WorkflowExecution as ProtoExecution;
 use temporalio_common::protos::temporal::api::workflowservice::v1::DeleteWorkflowExecutionRequest;
@@ -143,10 +143,12 @@ impl Caller {
                 }),
             };
             let mut service = self.starter.client.connection().workflow_service();
-            service
-                .delete_workflow_execution(request.into_request())
-                .await
-                .map_err(|status| self.starter.server.status(&ExecutionId(row.id().to_owned()), &status))?;
+            match service.delete_workflow_execution(request.into_request()).await {
+                Ok(_) => {}
+                // Deleted before; the list follows after a while.
+                Err(status) if status.code() == Code::NotFound => continue,
+                Err(status) => return Err(self.starter.server.status(&ExecutionId(row.id().to_owned()), &status)),
+            }
             removed.insert(row.id().to_owned());
         }
         Ok(removed.len() as u64)

@@ -190,6 +190,6 @@ impl World {
         });
         check.await?;
         self.caller.record(&id, &input).await?;
-        self.caller.starter.begin(Beginning { id, plan, input, priority: None, request: None }).await
+        self.caller.starter.begin(Beginning { id, plan, input, priority: None, named: None }).await
     }
 }

@@ -45,8 +45,8 @@ pub(crate) struct Beginning {
     pub(crate) plan: Arc<Plan>,
     pub(crate) input: Value,
     pub(crate) priority: Option<u8>,
-    /// The digest of the request, for one that has an idempotency key.
-    pub(crate) request: Option<String>,
+    /// The idempotency key of the request, if it has one, and the request's digest.
+    pub(crate) named: Option<(String, String)>,
 }
 
 impl Starter {
@@ -67,7 +67,8 @@ impl Starter {
 
     /// Begins a run. The same id twice begins one run.
     pub(crate) async fn begin(&self, beginning: Beginning) -> Result<ExecutionId, EngineError> {
-        let Beginning { id, plan, input, priority, request } = beginning;
+        let Beginning { id, plan, input, priority, named } = beginning;
+        let (key, request) = named.unzip();
         let definition = self.define(&plan, &id)?;
         let start = StartInput {
             execution: id.clone(),
@@ -84,7 +85,7 @@ impl Starter {
         };
         match self.start(start, request.clone(), WorkflowIdReusePolicy::RejectDuplicate).await? {
             Begun::New => Ok(id),
-            Begun::Known => self.known(id, request).await,
+            Begun::Known => self.known(id, key, request).await,
         }
     }
 
@@ -128,7 +129,12 @@ impl Starter {
     }
 
     /// The run of this id was begun before: by the same request?
-    async fn known(&self, id: ExecutionId, request: Option<String>) -> Result<ExecutionId, EngineError> {
+    async fn known(
+        &self,
+        id: ExecutionId,
+        key: Option<String>,
+        request: Option<String>,
+    ) -> Result<ExecutionId, EngineError> {
         let handle = self.client.get_workflow_handle::<Run>(&id.0);
         let described = Box::pin(handle.describe(WorkflowDescribeOptions::default())).await;
         let described = described.map_err(|error| self.server.interaction(&id, error))?;
@@ -136,7 +142,7 @@ impl Starter {
         if before == request {
             Ok(id)
         } else {
-            Err(EngineError::IdempotencyKeyReused { key: String::new(), execution: id })
+            Err(EngineError::IdempotencyKeyReused { key: key.unwrap_or_default(), execution: id })
         }
     }
 }

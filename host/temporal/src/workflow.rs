@@ -18,10 +18,7 @@ use temporalio_sdk::{
 use temporalio_workflow::{workflow, workflow_methods};
 
 use crate::driver::Driver;
-use crate::limits::{
-    HISTORY_BYTES_MUST, HISTORY_EVENTS_MUST, JOURNAL_PAGE_BYTES_MAX, JOURNAL_PAGE_MAX, TASKS_SHOWN_MAX,
-    UNDER_WAY_BYTES_MAX, UNDER_WAY_MAX,
-};
+use crate::limits::{JOURNAL_PAGE_BYTES_MAX, JOURNAL_PAGE_MAX, TASKS_SHOWN_MAX};
 use crate::message::{Carry, ControlMessage, Ending, GraceQuestion, JournalQuestion, StartInput};
 use crate::names::{ATTRIBUTE_STATUS, WORKFLOW_TYPE};
 use crate::packed::Packed;
@@ -45,7 +42,7 @@ pub(crate) struct Run {
     /// `None` until its input was read.
     pub(crate) driver: Option<Driver>,
     /// What was said to it and has not been looked at.
-    inbox: VecDeque<ControlMessage>,
+    pub(crate) inbox: VecDeque<ControlMessage>,
     /// Activities whose answer is wanted; a time for those that were asked to end by then, in milliseconds since 1970.
     pub(crate) wanted: BTreeMap<TaskKey, Option<u64>>,
 }
@@ -55,7 +52,15 @@ impl Run {
     pub(crate) fn new(shared: Arc<Shared>) -> Self {
         Self { shared, driver: None, inbox: VecDeque::new(), wanted: BTreeMap::new() }
     }
+
+    fn answer<T: serde::Serialize>(&self, look: impl FnOnce(&Driver) -> T) -> Result<Packed, Unanswered> {
+        let driver = self.driver.as_ref().ok_or("the run has not begun")?;
+        Ok(Packed::pack(&look(driver), &self.shared.vault)?)
+    }
 }
+
+/// Why a query has no answer, as the library takes it.
+type Unanswered = Box<dyn std::error::Error + Send + Sync>;
 
 #[expect(clippy::needless_pass_by_value, reason = "the library hands the questions of queries over")]
 #[workflow_methods(factory_only)]
@@ -81,30 +86,20 @@ impl Run {
     }
 
     #[query(name = "state")]
-    pub(crate) fn state(&self, _ctx: &WorkflowContextView) -> Result<Packed, Box<dyn std::error::Error + Send + Sync>> {
-        let driver = self.driver.as_ref().ok_or("the run has not begun")?;
-        Ok(Packed::pack(&driver.reply(), &self.shared.vault)?)
+    pub(crate) fn state(&self, _ctx: &WorkflowContextView) -> Result<Packed, Unanswered> {
+        self.answer(Driver::reply)
     }
 
     #[query(name = "journal")]
-    pub(crate) fn journal(
-        &self,
-        _ctx: &WorkflowContextView,
-        question: JournalQuestion,
-    ) -> Result<Packed, Box<dyn std::error::Error + Send + Sync>> {
-        let driver = self.driver.as_ref().ok_or("the run has not begun")?;
+    pub(crate) fn journal(&self, _ctx: &WorkflowContextView, question: JournalQuestion) -> Result<Packed, Unanswered> {
         let limit = question.limit.min(JOURNAL_PAGE_MAX);
-        Ok(Packed::pack(&driver.journal(question.after, limit, JOURNAL_PAGE_BYTES_MAX), &self.shared.vault)?)
+        self.answer(|driver| driver.journal(question.after, limit, JOURNAL_PAGE_BYTES_MAX))
     }
 
     /// The definition's JSON, as a text.
     #[query(name = "definition")]
-    pub(crate) fn definition(
-        &self,
-        _ctx: &WorkflowContextView,
-    ) -> Result<Packed, Box<dyn std::error::Error + Send + Sync>> {
-        let driver = self.driver.as_ref().ok_or("the run has not begun")?;
-        Ok(Packed::pack(&driver.plan_json(), &self.shared.vault)?)
+    pub(crate) fn definition(&self, _ctx: &WorkflowContextView) -> Result<Packed, Unanswered> {
+        self.answer(Driver::plan_json)
     }
 
     /// The number of events so far. Whoever asks knows that everything that was said before was looked at.
@@ -134,11 +129,11 @@ pub(crate) struct Machine {
     /// As this run uses it.
     vault: Arc<Vault>,
     /// What begins when others have ended, or in the next history.
-    deferred: VecDeque<Command>,
+    pub(crate) deferred: VecDeque<Command>,
     /// What was given to all that began in this history, in bytes.
-    bytes: u64,
+    pub(crate) bytes: u64,
     /// Bytes of the events before this history.
-    known_bytes: u64,
+    pub(crate) known_bytes: u64,
 }
 
 impl Machine {
@@ -205,7 +200,7 @@ impl Machine {
         since.map_or(0, |since| u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
     }
 
-    fn driver<R>(&self, look: impl FnOnce(&Driver) -> R) -> R {
+    pub(crate) fn driver<R>(&self, look: impl FnOnce(&Driver) -> R) -> R {
         self.ctx.state(|run| look(run.driver.as_ref().expect("the run was opened")))
     }
 
@@ -228,35 +223,11 @@ impl Machine {
         Ok(())
     }
 
-    fn is_over(&self) -> bool {
+    pub(crate) fn is_over(&self) -> bool {
         self.driver(|driver| driver.state.status.is_terminal())
     }
 
-    /// Does what one command asks for, at once or when there is room. What cannot be done comes back as an event.
-    fn obey(&mut self, command: Command, events: &mut VecDeque<Event>) {
-        match given(&command) {
-            None => self.carry_out(command, events),
-            Some(given) if self.deferred.is_empty() && self.has_room(given) => self.begin(command, given, events),
-            Some(_) => self.deferred.push_back(command),
-        }
-    }
-
-    fn has_room(&self, given: usize) -> bool {
-        let (count, bytes) = self.pending.under_way();
-        let room = count < UNDER_WAY_MAX && (count == 0 || bytes + given <= UNDER_WAY_BYTES_MAX);
-        room && !self.history_is_full()
-    }
-
-    fn begin(&mut self, command: Command, given: usize, events: &mut VecDeque<Event>) {
-        self.bytes += given as u64;
-        let before = self.pending.under_way().0;
-        self.carry_out(command, events);
-        if self.pending.under_way().0 > before {
-            self.pending.weigh_last(given);
-        }
-    }
-
-    fn carry_out(&mut self, command: Command, events: &mut VecDeque<Event>) {
+    pub(crate) fn carry_out(&mut self, command: Command, events: &mut VecDeque<Event>) {
         match command {
             Command::ScheduleTask { task, tool, input, policy, dispatch } => {
                 let used = json_bytes(&input);
@@ -303,26 +274,6 @@ impl Machine {
             Command::SendSignal { task, to, signal } => self.send_signal(task, to, signal),
             Command::Finish => self.close_children(None, 0, false),
         }
-    }
-
-    /// Begins what had to wait for others to end.
-    fn take_deferred(&mut self, events: &mut VecDeque<Event>) {
-        while let Some(given) = self.deferred.front().and_then(given).filter(|given| self.has_room(*given)) {
-            let Some(command) = self.deferred.pop_front() else { return };
-            self.begin(command, given, events);
-        }
-    }
-
-    /// Forgets what was to begin later.
-    fn undefer(&mut self, key: &TaskKey) -> bool {
-        let before = self.deferred.len();
-        self.deferred.retain(|command| match command {
-            Command::ScheduleTask { task, .. }
-            | Command::StartChild { task, .. }
-            | Command::SendSignal { task, .. } => task != key,
-            _ => true,
-        });
-        self.deferred.len() < before
     }
 
     fn close_children(&mut self, only: Option<&TaskKey>, grace_ms: u64, asked: bool) {
@@ -430,32 +381,6 @@ impl Machine {
         }
     }
 
-    /// Whether the run goes on in a new history now.
-    fn history_is_due(&self) -> bool {
-        let quiet = !self.pending.is_busy() && self.ctx.state(|run| run.inbox.is_empty());
-        quiet && self.history_is_long() && !self.is_over()
-    }
-
-    fn history_is_long(&self) -> bool {
-        let due = self.ctx.state(|run| run.shared.history_events);
-        self.ctx.continue_as_new_suggested()
-            || self.ctx.history_length() >= due
-            || self.history_bytes() >= HISTORY_BYTES_MUST
-    }
-
-    /// Whether nothing may begin until the run goes on in a new history: at once when nothing else is under way, and when
-    /// it cannot wait any more.
-    fn history_is_full(&self) -> bool {
-        (self.history_is_long() && !self.pending.is_busy())
-            || self.ctx.history_length() >= HISTORY_EVENTS_MUST
-            || self.history_bytes() >= HISTORY_BYTES_MUST
-    }
-
-    /// Arguments and answers in this history, in bytes. Temporal knows it better and does not tell.
-    fn history_bytes(&self) -> u64 {
-        self.bytes + self.driver(|driver| driver.book.bytes.saturating_sub(self.known_bytes))
-    }
-
     fn go_on_in_a_new_history(&self) -> WorkflowTermination {
         let carried = self.driver(|driver| driver.carry(self.ctx.run_id(), self.deferred.iter().cloned().collect()));
         let run = match Packed::pack(&carried, &self.vault()) {
@@ -517,16 +442,6 @@ impl Machine {
         self.ctx.force_task_fail(error);
         WorkflowTermination::Evicted
     }
-}
-
-/// What a command gives to what it begins, in bytes; `None` when it begins nothing. What is put away first is a reference.
-fn given(command: &Command) -> Option<usize> {
-    let payload = match command {
-        Command::ScheduleTask { input, .. } | Command::StartChild { input, .. } => input,
-        Command::SendSignal { signal, .. } => &signal.payload,
-        _ => return None,
-    };
-    Some(json_bytes(payload)).map(|bytes| if bytes > engine_limits::INLINE_BYTES_MAX { 0 } else { bytes })
 }
 
 enum Happened {

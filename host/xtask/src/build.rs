@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 
 use crate::guests::{self, Which};
-use crate::setup::GuestToolchain;
+use crate::setup::{self, GuestToolchain};
 use crate::workspace::Workspace;
 use crate::{process, progress};
 
@@ -23,6 +23,7 @@ pub(crate) fn everything(workspace: &Workspace, toolchain: &GuestToolchain, rele
 pub(crate) fn host(workspace: &Workspace, release: bool) -> Result<PathBuf> {
     let what = if release { "building the host, optimised for use" } else { "building the host" };
     let name = Path::new(HOST);
+    setup::make(workspace)?;
     let built = progress::timed(what, || programs(workspace, release))?;
     built
         .into_iter()

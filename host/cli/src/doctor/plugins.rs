@@ -38,13 +38,8 @@ async fn load(host: &HostArgs, scratch: &Path, code: &Path) -> Vec<Check> {
     let project = Project::read(&host.project);
     let (settings, _) = project.settings(&host.loaded);
     let options = RuntimeOptions {
-        plugin_dirs: host.plugins.clone(),
-        builtins: settings.builtins(),
-        policies: settings.policies,
-        stores: settings.stores,
-        redis: settings.redis,
         code_cache_dir: Some(code.to_owned()),
-        ..RuntimeOptions::new(scratch.join("loaded"))
+        ..settings.runtime_options(&host.plugins, &scratch.join("loaded"))
     };
     let runtime = match Runtime::open(options).await {
         Ok(runtime) => runtime,

@@ -2,6 +2,7 @@
 
 mod apt;
 mod debian_guest_toolchain;
+mod make;
 mod redis_server;
 mod temporal;
 
@@ -15,6 +16,7 @@ use crate::process;
 use crate::progress;
 use crate::workspace::Workspace;
 use debian_guest_toolchain::DebianToolchain;
+pub(crate) use make::make;
 pub(crate) use redis_server::redis_server;
 pub(crate) use temporal::temporal;
 
@@ -115,6 +117,12 @@ fn rustup(workspace: &Workspace) -> Result<GuestToolchain> {
         bail!("rustup has added the target {GUEST_TARGET}, but not to the toolchain that builds this project");
     }
     Ok(GuestToolchain::Rustup)
+}
+
+/// The file that a command without a folder starts.
+fn on_path(program: &str) -> Option<PathBuf> {
+    let path = env::var_os("PATH")?;
+    env::split_paths(&path).map(|folder| folder.join(program)).find(|file| file.is_file())
 }
 
 #[cfg(test)]

@@ -1,11 +1,8 @@
 //! The Redis server that tests and benchmarks start for themselves.
 
-use std::env;
-use std::path::PathBuf;
-
 use anyhow::{Context, Result};
 
-use super::apt;
+use super::{apt, on_path};
 use crate::workspace::Workspace;
 
 const PROGRAM: &str = "redis-server";
@@ -24,9 +21,4 @@ pub(crate) fn redis_server(workspace: &Workspace) -> Result<()> {
              `apt-get install --no-install-recommends {PACKAGE}`"
         )
     })
-}
-
-fn on_path(program: &str) -> Option<PathBuf> {
-    let path = env::var_os("PATH")?;
-    env::split_paths(&path).map(|folder| folder.join(program)).find(|file| file.is_file())
 }
