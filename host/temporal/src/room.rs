@@ -13,7 +13,7 @@ impl Machine {
     /// Does what one command asks for, at once or when there is room. What cannot be done comes back as an event.
     pub(crate) fn obey(&mut self, command: Command, events: &mut VecDeque<Event>) {
         match given(&command) {
-            None => self.carry_out(command, events),
+            None => self.carry_out(command, 0, events),
             Some(given) if self.deferred.is_empty() && self.has_room(given) => self.begin(command, given, events),
             Some(_) => self.deferred.push_back(command),
         }
@@ -21,16 +21,16 @@ impl Machine {
 
     fn has_room(&self, given: usize) -> bool {
         let (count, bytes) = self.pending.under_way();
-        let room = count < UNDER_WAY_MAX && (count == 0 || bytes + given <= UNDER_WAY_BYTES_MAX);
+        let room = count < UNDER_WAY_MAX && (count == 0 || bytes + inline(given) <= UNDER_WAY_BYTES_MAX);
         room && !self.history_is_full()
     }
 
     fn begin(&mut self, command: Command, given: usize, events: &mut VecDeque<Event>) {
-        self.bytes += given as u64;
+        self.bytes += inline(given) as u64;
         let before = self.pending.under_way().0;
-        self.carry_out(command, events);
+        self.carry_out(command, given, events);
         if self.pending.under_way().0 > before {
-            self.pending.weigh_last(given);
+            self.pending.weigh_last(inline(given));
         }
     }
 
@@ -81,12 +81,16 @@ impl Machine {
     }
 }
 
-/// What a command gives to what it begins, in bytes; `None` when it begins nothing. What is put away first is a reference.
+/// What a command gives to what it begins, in bytes; `None` when it begins nothing.
 fn given(command: &Command) -> Option<usize> {
-    let payload = match command {
-        Command::ScheduleTask { input, .. } | Command::StartChild { input, .. } => input,
-        Command::SendSignal { signal, .. } => &signal.payload,
-        _ => return None,
-    };
-    Some(json_bytes(payload)).map(|bytes| if bytes > INLINE_BYTES_MAX { 0 } else { bytes })
+    match command {
+        Command::ScheduleTask { input, .. } | Command::StartChild { input, .. } => Some(json_bytes(input)),
+        Command::SendSignal { signal, .. } => Some(json_bytes(&signal.payload)),
+        _ => None,
+    }
+}
+
+/// What of it is in the history: what is put away first is a reference.
+fn inline(given: usize) -> usize {
+    if given > INLINE_BYTES_MAX { 0 } else { given }
 }

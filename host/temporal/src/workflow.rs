@@ -6,7 +6,6 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use compozy_engine::attempt::too_large;
 use compozy_engine::limits as engine_limits;
-use compozy_engine::request::json_bytes;
 use compozy_engine::vault::Vault;
 use compozy_interpreter::{Command, Event, Failure, Status, TaskKey};
 use serde_json::Value;
@@ -227,12 +226,12 @@ impl Machine {
         self.driver(|driver| driver.state.status.is_terminal())
     }
 
-    pub(crate) fn carry_out(&mut self, command: Command, events: &mut VecDeque<Event>) {
+    /// `given`: the size of what a task is given, in bytes.
+    pub(crate) fn carry_out(&mut self, command: Command, given: usize, events: &mut VecDeque<Event>) {
         match command {
             Command::ScheduleTask { task, tool, input, policy, dispatch } => {
-                let used = json_bytes(&input);
-                if used > engine_limits::PAYLOAD_BYTES_MAX {
-                    let failure = too_large(&task.0, "input", used);
+                if given > engine_limits::PAYLOAD_BYTES_MAX {
+                    let failure = too_large(&task.0, "input", given);
                     let now_ms = self.now_ms();
                     let failed = self.driver_mut(|driver| {
                         driver.scheduled(&task);
