@@ -10,7 +10,7 @@ use rusqlite::Connection;
 use crate::report::percentile_ms;
 
 /// What plain SQL came to.
-pub(crate) struct Floor {
+pub(crate) struct Came {
     pub(crate) steps_per_s: f64,
     pub(crate) commit_p50_ms: f64,
 }
@@ -44,51 +44,76 @@ CREATE TABLE task(id INTEGER PRIMARY KEY, run INTEGER NOT NULL, key TEXT NOT NUL
 CREATE INDEX task_running ON task(id) WHERE state = 'running';
 ";
 
-/// Writes the rows of steps for a while, so many per commit; every third step begins a run and ends one.
-pub(crate) fn measure(folder: &Path, group: f64, duration: Duration) -> Result<Floor> {
-    let conn = Connection::open(folder.join("floor.db"))?;
-    for (name, value) in [("journal_mode", "WAL"), ("synchronous", "FULL"), ("wal_autocheckpoint", "16000")] {
-        conn.pragma_update(None, name, value)?;
-    }
-    conn.execute_batch(TABLES)?;
-    let text = |bytes: usize| "x".repeat(bytes);
-    // As long as those of the measured workflow.
-    let (event, call, ran, state) = (text(110), text(420), text(150), text(1_150));
-    let (begun, mut commits, mut run, mut step, mut owed) = (Instant::now(), Vec::new(), 0_i64, 0_u64, 0.0);
-    while begun.elapsed() < duration {
-        let started = Instant::now();
-        conn.prepare_cached("BEGIN IMMEDIATE")?.execute([])?;
-        owed += group;
-        while owed >= 1.0 {
-            owed -= 1.0;
-            let at = step % 3;
-            if at == 0 {
-                run += 1;
-                conn.prepare_cached("INSERT INTO run VALUES (?1, ?2, 'RUNNING', 1, 'steps3', NULL)")?
-                    .execute((run, format!("01998a7e-0000-7000-8000-{run:012}")))?;
-                journal(&conn, run, 1, &event)?;
-            }
-            let key = ["a", "b", "c"][usize::try_from(at)?];
-            conn.prepare_cached("INSERT INTO task VALUES (NULL, ?1, ?2, 'running', NULL, ?3)")?
-                .execute((run, key, &call))?;
-            let task = conn.last_insert_rowid();
-            conn.prepare_cached("UPDATE task SET state = 'done', ran = ?2 WHERE id = ?1")?.execute((task, &ran))?;
-            journal(&conn, run, 2 + at, &event)?;
-            if at == 2 {
-                conn.prepare_cached("UPDATE run SET status = 'SUCCESS', ended_at_ms = 2 WHERE id = ?1")?
-                    .execute([run])?;
-                conn.prepare_cached("INSERT INTO snapshot VALUES (?1, ?2)")?.execute((run, &state))?;
-            }
-            step += 1;
-        }
-        conn.prepare_cached("COMMIT")?.execute([])?;
-        commits.push(started.elapsed());
-    }
-    let steps_per_s = step as f64 / begun.elapsed().as_secs_f64();
-    Ok(Floor { steps_per_s, commit_p50_ms: percentile_ms(&mut commits, 0.5) })
+/// A journal that plain SQL fills.
+pub(crate) struct Floor {
+    conn: Connection,
+    step: u64,
 }
 
-fn journal(conn: &Connection, run: i64, seq: u64, event: &str) -> Result<()> {
-    conn.prepare_cached("INSERT INTO journal VALUES (?1, ?2, 1, 'task_completed', ?3)")?.execute((run, seq, event))?;
-    Ok(())
+impl Floor {
+    pub(crate) fn open(folder: &Path) -> Result<Self> {
+        let conn = Connection::open(folder.join("floor.db"))?;
+        for (name, value) in [("journal_mode", "WAL"), ("synchronous", "FULL"), ("wal_autocheckpoint", "16000")] {
+            conn.pragma_update(None, name, value)?;
+        }
+        conn.execute_batch(TABLES)?;
+        Ok(Self { conn, step: 0 })
+    }
+
+    /// Writes the rows of steps for a while, so many per commit; every third step begins a run and ends one.
+    pub(crate) fn measure(&mut self, group: f64, duration: Duration) -> Result<Came> {
+        let (begun, first, mut commits, mut owed) = (Instant::now(), self.step, Vec::new(), 0.0);
+        while begun.elapsed() < duration {
+            let started = Instant::now();
+            self.conn.prepare_cached("BEGIN IMMEDIATE")?.execute([])?;
+            owed += group;
+            while owed >= 1.0 {
+                owed -= 1.0;
+                self.step()?;
+            }
+            self.conn.prepare_cached("COMMIT")?.execute([])?;
+            commits.push(started.elapsed());
+        }
+        let steps_per_s = (self.step - first) as f64 / begun.elapsed().as_secs_f64();
+        Ok(Came { steps_per_s, commit_p50_ms: percentile_ms(&mut commits, 0.5) })
+    }
+
+    fn step(&mut self) -> Result<()> {
+        let (conn, at, run) = (&self.conn, self.step % 3, i64::try_from(self.step / 3)? + 1);
+        if at == 0 {
+            conn.prepare_cached("INSERT INTO run VALUES (?1, ?2, 'RUNNING', 1, 'steps3', NULL)")?
+                .execute((run, format!("01998a7e-0000-7000-8000-{run:012}")))?;
+            self.journal(run, 1)?;
+        }
+        let key = ["a", "b", "c"][usize::try_from(at)?];
+        conn.prepare_cached("INSERT INTO task VALUES (NULL, ?1, ?2, 'running', NULL, ?3)")?.execute((
+            run,
+            key,
+            text(420),
+        ))?;
+        let task = conn.last_insert_rowid();
+        conn.prepare_cached("UPDATE task SET state = 'done', ran = ?2 WHERE id = ?1")?.execute((task, text(150)))?;
+        self.journal(run, 2 + at)?;
+        if at == 2 {
+            conn.prepare_cached("UPDATE run SET status = 'SUCCESS', ended_at_ms = 2 WHERE id = ?1")?.execute([run])?;
+            conn.prepare_cached("INSERT INTO snapshot VALUES (?1, ?2)")?.execute((run, text(1_150)))?;
+        }
+        self.step += 1;
+        Ok(())
+    }
+
+    fn journal(&self, run: i64, seq: u64) -> Result<()> {
+        let mut insert = self.conn.prepare_cached("INSERT INTO journal VALUES (?1, ?2, 1, 'task_completed', ?3)")?;
+        insert.execute((run, seq, text(110)))?;
+        Ok(())
+    }
+}
+
+/// As long as what the measured workflow has there, in bytes.
+fn text(bytes: usize) -> &'static str {
+    const TEXT: &str = match std::str::from_utf8(&[b'x'; 1_150]) {
+        Ok(text) => text,
+        Err(_) => unreachable!(),
+    };
+    &TEXT[..bytes]
 }

@@ -7,16 +7,22 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use serde_json::Value;
+use tokio::runtime::Runtime;
 
-use crate::IN_FLIGHT;
 use crate::client::{Connection, get, load, start_and_wait};
-use crate::report::{Load, Report, percentile_ms};
+use crate::floor::Floor;
+use crate::report::{Load, Report, median, percentile_ms};
 use crate::setting::Setting;
+use crate::{IN_FLIGHT, STEPS};
 
 /// Starts that are measured.
 const STARTS: usize = 15;
 /// Runs before a measure begins.
 const WARM_UP: Duration = Duration::from_secs(1);
+/// A load and its floor take turns so often.
+const ROUNDS: u32 = 6;
+/// How long a floor is measured in each round: it varies little.
+const FLOOR: Duration = Duration::from_secs(2);
 /// Kernel ticks per second; the same on every Linux that we know.
 const TICKS_PER_S: f64 = 100.0;
 
@@ -107,24 +113,66 @@ pub(crate) async fn starts(setting: &Setting, program: &Path, report: &mut Repor
     Ok(())
 }
 
-/// One run at a time, then many.
-pub(crate) async fn loads(
+/// One run at a time, then many, each beside the least that its rows cost: in rounds, because a machine is not equally quick
+/// for minutes.
+pub(crate) fn loads(
+    runtime: &Runtime,
     setting: &Setting,
     program: &Path,
     duration: Duration,
     report: &mut Report,
-) -> Result<(Load, Load)> {
+) -> Result<()> {
     let host = Host::start(setting, program)?;
-    let (one, _) = host.load(1, duration).await?;
+    let round = duration / ROUNDS;
+    alone(runtime, setting, &host, round, report)?;
+    many(runtime, setting, &host, round, report)?;
+    report.info("engine.c64.peak_rss_mb", host.memory_mb("VmHWM")?, "MiB");
+    Ok(())
+}
+
+fn alone(runtime: &Runtime, setting: &Setting, host: &Host, round: Duration, report: &mut Report) -> Result<()> {
+    let mut floor = Floor::open(&setting.folder("floor-1")?)?;
+    let (mut loads, mut commits) = (Vec::new(), Vec::new());
+    for _ in 0..ROUNDS {
+        loads.push(runtime.block_on(host.load(1, round))?.0);
+        commits.push(floor.measure(1.0, round.min(FLOOR))?.commit_p50_ms);
+    }
+    let run_ms = median(loads.iter().map(|load| load.p50_ms).collect());
+    let commit_ms = median(commits);
+    let one = Load::all(loads);
     one.tell("engine.c1", report);
     report.info("engine.c1.p99_ms", one.p99_ms, "ms");
     report.info("engine.c1.runs_per_s", one.runs_per_s(), "1/s");
-    let (many, cpu) = host.load(IN_FLIGHT, duration).await?;
+    report.info("floor.commit_ms", commit_ms, "ms");
+    let target_ms = 5.0f64.mul_add(commit_ms, 0.5);
+    report.against("engine.c1.run_ms", run_ms, "ms", target_ms, Some(1.0));
+    report.against("engine.c1.step_ms", run_ms / STEPS, "ms", commit_ms, None);
+    let (commits, target) = (run_ms / STEPS / commit_ms, target_ms / STEPS / commit_ms);
+    report.against("engine.c1.step_per_fsync", commits, "commits", target, Some(1.0));
+    Ok(())
+}
+
+fn many(runtime: &Runtime, setting: &Setting, host: &Host, round: Duration, report: &mut Report) -> Result<()> {
+    let mut floor = Floor::open(&setting.folder("floor-64")?)?;
+    let (mut loads, mut floors, mut cpu) = (Vec::new(), Vec::new(), 0.0);
+    for _ in 0..ROUNDS {
+        let (load, cpu_of_load) = runtime.block_on(host.load(IN_FLIGHT, round))?;
+        // The floor commits as many steps at once as the engine did.
+        floors.push(floor.measure((load.steps / load.commits).max(1.0), round.min(FLOOR))?.steps_per_s);
+        loads.push(load);
+        cpu += cpu_of_load;
+    }
+    let steps_per_s = median(loads.iter().map(Load::steps_per_s).collect());
+    let many = Load::all(loads);
     many.tell("engine.c64", report);
     report.at_least("engine.c64.runs_per_s", many.runs_per_s(), "1/s", 4_000.0, 1.0);
     report.against("engine.c64.p99_ms", many.p99_ms, "ms", 30.0, Some(1.0));
     report.info("engine.c64.cpu_us_per_run", cpu * 1e6 / many.runs, "us");
     report.info("engine.c64.cpus", cpu / many.seconds, "processors");
-    report.info("engine.c64.peak_rss_mb", host.memory_mb("VmHWM")?, "MiB");
-    Ok((one, many))
+    let least = median(floors);
+    report.info("floor.steps_per_s", least, "1/s");
+    let full = floor.measure(IN_FLIGHT as f64, round.min(FLOOR))?;
+    report.info("floor.full_groups.steps_per_s", full.steps_per_s, "1/s");
+    report.at_least("engine.c64.floor_ratio", steps_per_s, "1/s", least, 0.5);
+    Ok(())
 }

@@ -1,8 +1,8 @@
 //! What a run costs: `cargo xtask bench engine [--json] [--seconds N]`.
 //!
-//! A real host process is measured over HTTP, with its client here beside it, then the same engine without HTTP, and then the
-//! least that such work could cost on this disk: the same rows by plain SQL with the same group commit. How often the
-//! disk syncs in this minute is measured before and after, because no figure means anything without it.
+//! A real host process is measured over HTTP, with its client here beside it, by turns with the least that such work could
+//! cost on this disk: the same rows by plain SQL with the same group commit. Then the same engine without HTTP. How often
+//! the disk syncs in this minute is measured before and after, because no figure means anything without it.
 #![expect(clippy::print_stdout, reason = "its output is its purpose")]
 
 mod backlog;
@@ -18,7 +18,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 
-use crate::report::{Load, Report};
+use crate::report::Report;
 use crate::setting::Setting;
 
 /// Runs in flight in the measures of throughput.
@@ -73,51 +73,20 @@ fn main() -> Result<()> {
     let before = floor::fsyncs_per_second(scratch.path())?;
     report.info("disk.fsyncs_before", before, "1/s");
     let setting = Setting::new(scratch.path())?;
-    let mut http = None;
     if wanted("start") {
         runtime.block_on(host::starts(&setting, &options.host, &mut report))?;
     }
     if wanted("http") {
-        http = Some(runtime.block_on(host::loads(&setting, &options.host, options.load, &mut report))?);
+        host::loads(&runtime, &setting, &options.host, options.load, &mut report)?;
     }
     if wanted("local") {
         local::loads(&setting, options.load, &mut report)?;
         local::idle(&setting, &mut report)?;
-    }
-    if let Some((one, many)) = http {
-        against_the_floor(&setting, &one, &many, options.load, &mut report)?;
     }
     if wanted("backlog") {
         backlog::measure(&setting, &mut report)?;
     }
     let after = floor::fsyncs_per_second(scratch.path())?;
     report.info("disk.fsyncs_after", after, "1/s");
-    Ok(())
-}
-
-/// What came out over HTTP against the same rows by plain SQL.
-fn against_the_floor(setting: &Setting, one: &Load, many: &Load, load: Duration, report: &mut Report) -> Result<()> {
-    // Short: it varies little.
-    let load = load.min(Duration::from_secs(5));
-    let alone = floor::measure(&setting.folder("floor-1")?, 1.0, load)?;
-    let commit_ms = alone.commit_p50_ms;
-    report.info("floor.commit_ms", commit_ms, "ms");
-    report.against("engine.c1.run_ms", one.p50_ms, "ms", 5.0f64.mul_add(commit_ms, 0.5), Some(1.0));
-    report.against("engine.c1.step_ms", one.p50_ms / STEPS, "ms", commit_ms, None);
-    let per_commit = one.p50_ms / STEPS / commit_ms;
-    report.against(
-        "engine.c1.step_per_fsync",
-        per_commit,
-        "commits",
-        (5.0 * commit_ms + 0.5) / STEPS / commit_ms,
-        Some(1.0),
-    );
-    // The floor commits as many steps at once as the engine did.
-    let group = (many.steps / many.commits).max(1.0);
-    let shared = floor::measure(&setting.folder("floor-64")?, group, load)?;
-    let full = floor::measure(&setting.folder("floor-full")?, IN_FLIGHT as f64, load)?;
-    report.info("floor.steps_per_s", shared.steps_per_s, "1/s");
-    report.info("floor.full_groups.steps_per_s", full.steps_per_s, "1/s");
-    report.at_least("engine.c64.floor_ratio", many.steps_per_s(), "1/s", shared.steps_per_s, 0.5);
     Ok(())
 }

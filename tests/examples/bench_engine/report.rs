@@ -4,6 +4,7 @@ use std::time::Duration;
 
 /// What a load came to.
 pub(crate) struct Load {
+    latencies: Vec<Duration>,
     pub(crate) runs: f64,
     pub(crate) steps: f64,
     pub(crate) seconds: f64,
@@ -17,7 +18,15 @@ impl Load {
     pub(crate) fn of(mut latencies: Vec<Duration>, elapsed: Duration, commits: f64) -> Self {
         let runs = latencies.len() as f64;
         let (p50_ms, p99_ms) = (percentile_ms(&mut latencies, 0.5), percentile_ms(&mut latencies, 0.99));
-        Self { runs, steps: runs * crate::STEPS, seconds: elapsed.as_secs_f64(), p50_ms, p99_ms, commits }
+        Self { latencies, runs, steps: runs * crate::STEPS, seconds: elapsed.as_secs_f64(), p50_ms, p99_ms, commits }
+    }
+
+    /// Of several loads, one after the other.
+    pub(crate) fn all(loads: Vec<Self>) -> Self {
+        let seconds = loads.iter().map(|load| load.seconds).sum();
+        let commits = loads.iter().map(|load| load.commits).sum();
+        let latencies = loads.into_iter().flat_map(|load| load.latencies).collect();
+        Self::of(latencies, Duration::from_secs_f64(seconds), commits)
     }
 
     pub(crate) fn runs_per_s(&self) -> f64 {
@@ -46,6 +55,12 @@ pub(crate) fn percentile_ms(values: &mut [Duration], share: f64) -> f64 {
     #[expect(clippy::cast_sign_loss, reason = "a share of a length")]
     let at = ((values.len() - 1) as f64 * share).round() as usize;
     values[at].as_secs_f64() * 1e3
+}
+
+/// The middle of some figures.
+pub(crate) fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_unstable_by(f64::total_cmp);
+    values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
 }
 
 /// Prints measures as they come.

@@ -51,7 +51,7 @@ use std::time::{Duration, Instant};
 use compozy_interpreter::RunState;
 use compozy_plan::blob::has_blob_key;
 use tokio::runtime::Handle;
-use tokio::sync::{broadcast, oneshot};
+use tokio::sync::{Notify, broadcast, oneshot};
 
 pub use self::prune::Retention;
 pub use self::shared::Stats;
@@ -60,7 +60,7 @@ pub use self::view::JournalView;
 use self::file::JournalFile;
 use self::lock::OwnerLock;
 use self::prune::Over;
-use self::queue::{QueueLimits, Request};
+use self::queue::{QueueLimits, Request, StartReply};
 use self::reader::Readers;
 use self::request::{Definitions, Start};
 use self::shared::{Phase, Shared};
@@ -194,12 +194,20 @@ impl LocalEngine {
         &self,
         request: impl FnOnce(oneshot::Sender<Result<T, EngineError>>) -> Request,
     ) -> Result<T, EngineError> {
+        self.submit(request)?.await.map_err(|_writer_gone| EngineError::Stopping)?
+    }
+
+    /// Submits a request; answers where its answer will be.
+    fn submit<T>(
+        &self,
+        request: impl FnOnce(oneshot::Sender<Result<T, EngineError>>) -> Request,
+    ) -> Result<oneshot::Receiver<Result<T, EngineError>>, EngineError> {
         if self.shared.draining() {
             return Err(EngineError::Stopping);
         }
         let (reply, answer) = oneshot::channel();
         self.shared.queue.submit(request(reply))?;
-        answer.await.map_err(|_writer_gone| EngineError::Stopping)?
+        Ok(answer)
     }
 
     /// Checks a request, and puts away what is large of it.
@@ -272,7 +280,7 @@ impl Drop for WriterGone {
 impl Engine for LocalEngine {
     async fn start(&self, request: StartRequest) -> Result<ExecutionId, EngineError> {
         let start = self.take_in(request).await?;
-        self.ask(|reply| Request::Start { start: Box::new(start), reply }).await
+        self.ask(|reply| Request::Start { start: Box::new(start), reply: StartReply::awaited(reply) }).await
     }
 
     async fn run(
@@ -280,29 +288,36 @@ impl Engine for LocalEngine {
         request: StartRequest,
         patience: Duration,
     ) -> Result<(ExecutionId, Option<Arc<Outcome>>), EngineError> {
+        let until = tokio::time::Instant::now() + patience;
         let start = self.take_in(request).await?;
         let own = start.id.clone();
         // Before it begins, so that its end cannot be missed and nothing need be read to know of it.
         let mut waiter = self.shared.waiter(&own);
-        let until = tokio::time::Instant::now() + patience;
-        let id = self.ask(|reply| Request::Start { start: Box::new(start), reply }).await?;
-        let outcome = async {
-            if id != own {
-                // A repeated request: the first one's run may have ended long ago.
-                let RunState { status, output, failure, .. } = self.wait(&id).await?.state;
-                return Ok(Some(Arc::new(Outcome { status, output, failure })));
-            }
-            let mut phase = self.shared.phase.subscribe();
+        let mut phase = self.shared.phase.subscribe();
+        let otherwise = Arc::new(Notify::new());
+        let reply = |reply| StartReply::unless_begun(reply, Arc::clone(&otherwise));
+        let started = self.submit(|sender| Request::Start { start: Box::new(start), reply: reply(sender) })?;
+        let ended = async {
             tokio::select! {
-                ended = waiter.ended.wait_for(Option::is_some) => {
-                    Ok(ended.map_err(|_writer_gone| EngineError::Stopping)?.clone())
-                }
+                ended = waiter.ended.wait_for(Option::is_some) => ended.ok().and_then(|ended| ended.clone()),
+                () = otherwise.notified() => None,
                 // It was started and goes on when the journal is opened again.
-                _ = phase.wait_for(|phase| *phase == Phase::Stopped) => Ok(None),
+                _ = phase.wait_for(|phase| *phase == Phase::Stopped) => None,
             }
         };
-        match tokio::time::timeout_at(until, outcome).await {
-            Ok(outcome) => Ok((id, self.whole(outcome?).await?)),
+        if let Ok(Some(outcome)) = tokio::time::timeout_at(until, ended).await {
+            return Ok((own, self.whole(Some(outcome)).await?));
+        }
+        let id = started.await.map_err(|_writer_gone| EngineError::Stopping)??;
+        if id == own {
+            return Ok((id, None));
+        }
+        // A repeated request: the first one's run may have ended long ago.
+        match tokio::time::timeout_at(until, self.wait(&id)).await {
+            Ok(execution) => {
+                let RunState { status, output, failure, .. } = execution?.state;
+                Ok((id, self.whole(Some(Arc::new(Outcome { status, output, failure }))).await?))
+            }
             Err(_elapsed) => Ok((id, None)),
         }
     }

@@ -9,11 +9,11 @@ use serde_json::Value;
 use super::attempt::{Call, Launch};
 use super::lanes::{Lane, Lanes};
 use super::outside::{waiting_task, waits_until};
-use super::request::Start;
-use super::runs::{Fault, Hot, Runs};
+use super::request::{Definition, Start};
+use super::runs::{Fault, Hot, Rows, Runs};
 use super::tx::{Effect, Ended, Tx, clamp, failure_text, to_json};
 use crate::attempt::{Verdict, attempt_bound, judge, timed_out};
-use crate::port::{ExecutionId, Notice, Pins, Ran, TaskReport};
+use crate::port::{ExecutionId, Notice, Ran, TaskReport};
 use crate::{EngineError, limits};
 
 /// Writes a run and its first event. The same key answers the first run.
@@ -21,8 +21,7 @@ pub(super) fn start(tx: &mut Tx<'_>, runs: &mut Runs, start: &Start) -> Result<E
     if let Some(known) = known_start(tx, start)? {
         return Ok(known);
     }
-    let definition = definition_row(tx, start)?;
-    let pins = pins_row(tx, &start.definition.pins)?;
+    let rows = rows_of(tx, runs, &start.definition)?;
     let Event::Started { now_ms, .. } = &start.event else { unreachable!("a start carries the event of a start") };
     let plan = &start.definition.plan;
     let mut hot = Hot::new(0, start.id.clone(), Arc::clone(plan));
@@ -41,7 +40,7 @@ pub(super) fn start(tx: &mut Tx<'_>, runs: &mut Runs, start: &Start) -> Result<E
         )?
         .execute((
             &start.id.0,
-            definition,
+            rows.definition,
             &plan.workflow,
             hot.state.behaviour,
             Status::Running.name(),
@@ -51,7 +50,7 @@ pub(super) fn start(tx: &mut Tx<'_>, runs: &mut Runs, start: &Start) -> Result<E
             close.as_ref().and_then(Value::as_str),
             hot.depth,
             hot.priority.unwrap_or(0),
-            pins,
+            rows.pins,
         ))?;
     hot.row = tx.conn.last_insert_rowid();
     if let Some(idempotency) = &start.idempotency {
@@ -85,39 +84,55 @@ fn known_start(tx: &Tx<'_>, start: &Start) -> Result<Option<ExecutionId>, Fault>
     }
 }
 
-fn definition_row(tx: &Tx<'_>, start: &Start) -> Result<i64, Fault> {
-    let known: Option<i64> = tx
-        .conn
-        .prepare_cached("SELECT id FROM definition WHERE digest = ?1")?
-        .query_row([&start.definition.digest], |row| row.get(0))
-        .optional()?;
-    if let Some(row) = known {
-        return Ok(row);
+/// The rows of a definition and of what its runs are bound to, which are written when there are none.
+fn rows_of(tx: &Tx<'_>, runs: &mut Runs, definition: &Arc<Definition>) -> Result<Rows, Fault> {
+    if let Some(rows) = runs.rows(definition) {
+        return Ok(rows);
     }
+    let known = definition_row(tx, definition)?;
+    let body = if definition.pins.is_empty() { None } else { Some(to_json(definition.pins.as_ref())?) };
+    let known_pins = body.as_ref().map(|body| pins_row(tx, body)).transpose()?.flatten();
+    if let Some(row) = known
+        && known_pins.is_some() == body.is_some()
+    {
+        // Not what this operation writes: it may still come to nothing.
+        let rows = Rows { definition: row, pins: known_pins };
+        runs.know(definition, rows);
+        return Ok(rows);
+    }
+    Ok(Rows {
+        definition: known.map_or_else(|| insert_definition(tx, definition), Ok)?,
+        pins: match (known_pins, body) {
+            (Some(row), _) => Some(row),
+            (None, Some(body)) => Some(insert_pins(tx, &body)?),
+            (None, None) => None,
+        },
+    })
+}
+
+fn definition_row(tx: &Tx<'_>, definition: &Definition) -> Result<Option<i64>, Fault> {
+    let mut select = tx.conn.prepare_cached("SELECT id FROM definition WHERE digest = ?1")?;
+    Ok(select.query_row([&definition.digest], |row| row.get(0)).optional()?)
+}
+
+fn insert_definition(tx: &Tx<'_>, definition: &Definition) -> Result<i64, Fault> {
     tx.conn.prepare_cached("INSERT INTO definition(digest, first_used_at_ms, body) VALUES (?1, ?2, ?3)")?.execute((
-        &start.definition.digest,
+        &definition.digest,
         tx.now_ms,
-        &start.definition.body,
+        &definition.body,
     ))?;
     Ok(tx.conn.last_insert_rowid())
 }
 
-/// The row of what a run is bound to; most runs share theirs.
-fn pins_row(tx: &Tx<'_>, pins: &Pins) -> Result<Option<i64>, Fault> {
-    if pins.is_empty() {
-        return Ok(None);
-    }
-    let body = to_json(pins)?;
-    let known: Option<i64> = tx
-        .conn
-        .prepare_cached("SELECT id FROM pins WHERE body = ?1")?
-        .query_row([&body], |row| row.get(0))
-        .optional()?;
-    if known.is_some() {
-        return Ok(known);
-    }
-    tx.conn.prepare_cached("INSERT INTO pins(body) VALUES (?1)")?.execute([&body])?;
-    Ok(Some(tx.conn.last_insert_rowid()))
+/// Most runs share theirs.
+fn pins_row(tx: &Tx<'_>, body: &str) -> Result<Option<i64>, Fault> {
+    let mut select = tx.conn.prepare_cached("SELECT id FROM pins WHERE body = ?1")?;
+    Ok(select.query_row([body], |row| row.get(0)).optional()?)
+}
+
+fn insert_pins(tx: &Tx<'_>, body: &str) -> Result<i64, Fault> {
+    tx.conn.prepare_cached("INSERT INTO pins(body) VALUES (?1)")?.execute([body])?;
+    Ok(tx.conn.last_insert_rowid())
 }
 
 /// Records the end of an attempt, if it is still the task's current one.

@@ -1,6 +1,6 @@
 //! What reaches beyond one run's journal: timers, other runs, and requests to end.
 
-use compozy_interpreter::{Event, Failure, Signal, Status, TaskKey};
+use compozy_interpreter::{Event, Failure, Signal, Status, TaskKey, TaskState};
 use compozy_plan::plan::ParentClose;
 use rusqlite::OptionalExtension as _;
 use serde::{Deserialize, Serialize};
@@ -69,7 +69,12 @@ impl Tx<'_> {
 
     /// Closes the child runs of a run that have not ended: those of one task, or all.
     pub(super) fn close_children(&mut self, hot: &Hot, only: Option<&TaskKey>) -> Result<(), Fault> {
-        if only.is_some_and(|key| hot.state.tasks.get(key).is_none_or(|task| task.kind != "workflow")) {
+        let has_children = |task: &TaskState| task.kind == "workflow";
+        let may_be = match only {
+            Some(key) => hot.state.tasks.get(key).is_some_and(has_children),
+            None => hot.state.tasks.values().any(has_children),
+        };
+        if !may_be {
             return Ok(());
         }
         for (run, close) in self.open_children(hot.row, only)? {

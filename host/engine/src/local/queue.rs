@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use tokio::sync::oneshot;
+use tokio::sync::{Notify, oneshot};
 
 use super::batch::Answer;
 use super::prune::{Over, Pruned};
@@ -16,7 +16,7 @@ use crate::{EngineError, limits};
 /// Something that somebody waits for.
 pub(super) enum Request {
     /// Start a run.
-    Start { start: Box<Start>, reply: oneshot::Sender<Result<ExecutionId, EngineError>> },
+    Start { start: Box<Start>, reply: StartReply },
     /// Remove some of the runs that are over.
     Prune { over: Over, reply: oneshot::Sender<Result<Pruned, EngineError>> },
     /// Forget those of these blobs that no run refers to.
@@ -29,6 +29,46 @@ pub(super) enum Request {
         _claim: Claim,
         reply: oneshot::Sender<Result<(), EngineError>>,
     },
+}
+
+/// Where the answer to a start goes.
+pub(super) struct StartReply {
+    sender: Option<oneshot::Sender<Result<ExecutionId, EngineError>>>,
+    /// Told where there is anything else to know than that the run has begun. Who waits for the end of a run looks at
+    /// the answer only then, and need not be woken up for it.
+    otherwise: Option<Arc<Notify>>,
+}
+
+impl StartReply {
+    /// To somebody who waits for it.
+    pub(super) fn awaited(sender: oneshot::Sender<Result<ExecutionId, EngineError>>) -> Self {
+        Self { sender: Some(sender), otherwise: None }
+    }
+
+    /// To somebody who looks at it when he is told to.
+    pub(super) fn unless_begun(
+        sender: oneshot::Sender<Result<ExecutionId, EngineError>>,
+        otherwise: Arc<Notify>,
+    ) -> Self {
+        Self { sender: Some(sender), otherwise: Some(otherwise) }
+    }
+
+    fn send(mut self, own: &ExecutionId, answer: Result<ExecutionId, EngineError>) {
+        if answer.as_ref().is_ok_and(|id| id == own) {
+            self.otherwise = None;
+        }
+        // A caller that does not wait any more does not want to know.
+        self.sender.take().map(|sender| sender.send(answer));
+    }
+}
+
+impl Drop for StartReply {
+    fn drop(&mut self) {
+        drop(self.sender.take());
+        if let Some(otherwise) = &self.otherwise {
+            otherwise.notify_one();
+        }
+    }
 }
 
 impl Request {
@@ -45,7 +85,7 @@ impl Request {
     pub(super) fn answer(self, answer: Answer) {
         // A caller that does not wait any more does not want to know.
         match (self, answer) {
-            (Self::Start { reply, .. }, Answer::Started(answer)) => drop(reply.send(answer)),
+            (Self::Start { start, reply }, Answer::Started(answer)) => reply.send(&start.id, answer),
             (Self::Control { reply, .. }, Answer::Controlled(answer)) => drop(reply.send(answer)),
             (Self::Prune { reply, .. }, Answer::Pruned(answer)) => drop(reply.send(answer)),
             (Self::SweepBlobs { .. }, Answer::Nobody) => {}
@@ -57,7 +97,7 @@ impl Request {
     pub(super) fn refuse(self, error: EngineError) {
         // A caller that does not wait any more does not want to know.
         match self {
-            Self::Start { reply, .. } => drop(reply.send(Err(error))),
+            Self::Start { start, reply } => reply.send(&start.id, Err(error)),
             Self::Control { reply, .. } => drop(reply.send(Err(error))),
             Self::Prune { reply, .. } => drop(reply.send(Err(error))),
             Self::SweepBlobs { .. } => {}

@@ -8,6 +8,7 @@ use compozy_interpreter::{
 use compozy_plan::plan::{PLAN_FORMAT, Plan};
 use rusqlite::{Connection, OptionalExtension as _};
 
+use super::request::Definition;
 use crate::cache::Cache;
 use crate::limits;
 use crate::port::{ExecutionId, Pins};
@@ -121,12 +122,22 @@ impl Hot {
 pub(super) struct Plans {
     plans: Cache<i64, Arc<Plan>>,
     pins: Cache<i64, Arc<Pins>>,
+    /// By the address of the definition, which keeps it.
+    rows: Cache<usize, (Arc<Definition>, Rows)>,
+}
+
+/// Where the journal has a definition and what its runs are bound to.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Rows {
+    pub(super) definition: i64,
+    pub(super) pins: Option<i64>,
 }
 
 impl Plans {
     pub(super) fn new() -> Self {
         let cached = limits::CACHED_DEFINITIONS_MAX;
-        Self { plans: Cache::new(cached, u64::MAX), pins: Cache::new(cached, u64::MAX) }
+        let (plans, pins) = (Cache::new(cached, u64::MAX), Cache::new(cached, u64::MAX));
+        Self { plans, pins, rows: Cache::new(cached, u64::MAX) }
     }
 
     pub(super) fn pins(&mut self, conn: &Connection, row: Option<i64>) -> Result<Arc<Pins>, Fault> {
@@ -190,6 +201,16 @@ impl Runs {
             let weight = hot.weight();
             self.hot.put(hot.row, hot, weight);
         }
+    }
+
+    /// The rows of a definition, if they are known.
+    pub(super) fn rows(&mut self, definition: &Arc<Definition>) -> Option<Rows> {
+        self.plans.rows.get(Arc::as_ptr(definition) as usize).map(|(_, rows)| rows)
+    }
+
+    /// Keeps the rows of a definition that an earlier operation wrote.
+    pub(super) fn know(&mut self, definition: &Arc<Definition>, rows: Rows) {
+        self.plans.rows.put(Arc::as_ptr(definition) as usize, (Arc::clone(definition), rows), 1);
     }
 
     /// Forgets everything that a transaction, which is no more, may have changed.

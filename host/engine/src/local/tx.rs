@@ -434,7 +434,10 @@ impl Tx<'_> {
     }
 
     fn finish(&mut self, hot: &mut Hot) -> Result<(), Fault> {
-        self.cancel_tasks(hot.row, None)?;
+        // Where every task ended well there is none to cancel.
+        if hot.state.tasks.values().any(|task| task.status != Status::Success) {
+            self.cancel_tasks(hot.row, None)?;
+        }
         // Most runs have none, and to look costs far less than to delete nothing.
         if self.conn.prepare_cached(HAS_TIMERS)?.exists([hot.row])? {
             self.conn.prepare_cached("DELETE FROM timer WHERE run = ?1")?.execute([hot.row])?;
