@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use serde::Serialize;
 use serde_json::Value;
+use tokio::sync::OwnedSemaphorePermit;
 
 use crate::archive::Build;
 use crate::bindings::task::exports::compozy::task::executor::{Request, TaskError};
@@ -278,8 +279,8 @@ impl Runtime {
             let hit = LimitHit { limit: Limit::InputBytes, used, allowed };
             return Err(CallError::Limit { plugin: Arc::clone(&plugin.identity), hit }.into());
         }
-        let _place = plugin.enter().await?;
-        attempt(plugin, action, request).await
+        let place = plugin.enter().await?;
+        attempt(plugin, place, action, request).await
     }
 
     /// Instances of stores that wait for their next call.
@@ -300,7 +301,12 @@ impl Runtime {
     }
 }
 
-async fn attempt(plugin: &Plugin, action: String, request: TaskRequest) -> Result<TaskResponse, CallFailure> {
+async fn attempt(
+    plugin: &Plugin,
+    place: OwnedSemaphorePermit,
+    action: String,
+    request: TaskRequest,
+) -> Result<TaskResponse, CallFailure> {
     let begun = Instant::now();
     let timeout = request.timeout.min(plugin.limits.duration(Limit::CallTimeoutMs));
     let supervisor = request.supervisor;
@@ -334,6 +340,8 @@ async fn attempt(plugin: &Plugin, action: String, request: TaskRequest) -> Resul
         Err(error) => Err(plugin.failure(&error)),
     };
     let ran = Ran { plugin: Arc::clone(&plugin.identity), fuel, wall: begun.elapsed() };
+    // The answer does not wait until the memory of the instance was given back; its place in the plugin does.
+    tokio::spawn(async move { drop((store, place)) });
     match outcome {
         Ok(output) => Ok(TaskResponse { output, ran }),
         Err(error) => Err(CallFailure { error, ran: Some(ran) }),
