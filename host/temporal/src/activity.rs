@@ -22,8 +22,10 @@ use temporalio_sdk::activities::{
 use tokio::runtime::Handle;
 use tokio::sync::broadcast;
 
+use crate::eager::{NoPlace, Places};
 use crate::limits::GRACE_POLL;
-use crate::message::{GraceQuestion, Progress, TaskFailed, TaskInput, TaskOutput};
+use crate::message::{GraceQuestion, NotHere, Progress, TaskFailed, TaskInput, TaskOutput};
+use crate::names::NOT_HERE;
 use crate::slots::{Slots, take_all};
 use crate::start::TaskActivity;
 use crate::workflow::Run;
@@ -44,6 +46,10 @@ pub(crate) struct Tools {
     pub(crate) heartbeat_every: Duration,
     /// True once the worker has no more time: its attempts are begun again elsewhere.
     pub(crate) over: tokio::sync::watch::Receiver<bool>,
+    /// What this process runs tasks of.
+    pub(crate) places: Arc<Places>,
+    /// These are tasks that runs kept for the process that drives them, and not those of a plugin's queue.
+    pub(crate) kept: bool,
 }
 
 impl ActivityImplementer for Tools {
@@ -91,23 +97,38 @@ struct Attempt {
 }
 
 impl Attempt {
-    fn new(tools: Arc<Tools>, ctx: ActivityContext, input: TaskInput) -> Self {
-        let before: Progress = ctx.heartbeat_details().deserialize().ok().flatten().unwrap_or_default();
-        let attempt = ctx.info().attempt.saturating_sub(before.skipped).max(1);
+    fn new(tools: Arc<Tools>, ctx: ActivityContext, mut input: TaskInput) -> Self {
+        let (waited_ms, earlier) =
+            input.before.take().map(|before| (before.waited_ms, before.progress)).unwrap_or_default();
+        let begun_earlier = earlier.attempt;
+        let before: Progress = ctx.heartbeat_details().deserialize().ok().flatten().unwrap_or(earlier);
+        let attempt = ctx.info().attempt.saturating_sub(before.skipped).max(1) + begun_earlier;
         let progress = Progress { attempt, detail: String::new(), ..before };
-        let scheduled_ms = ctx.info().scheduled_time.map_or_else(now_ms, ms);
+        let scheduled_ms = ctx.info().scheduled_time.map_or_else(now_ms, ms).saturating_sub(waited_ms);
         let deadline_ms = input.policy.schedule_to_close_ms.map(|bound| scheduled_ms.saturating_add(bound));
         Self { tools, ctx, input, progress, scheduled_ms, deadline_ms, started_at_ms: now_ms() }
     }
 
     async fn run(mut self) -> Result<TaskOutput, ActivityError> {
+        let (plugin, places) = (&self.input.tool.plugin, &self.tools.places);
+        let at_once = places.take_now(plugin);
+        let waits = at_once.is_err() && !self.tools.kept;
+        let _place = match if waits { places.take(plugin).await } else { at_once } {
+            Ok(place) => place,
+            Err(reason) if self.tools.kept => return Err(self.not_here(reason)),
+            Err(_) => {
+                let reason = format!("all places of plugin `{plugin}` are taken");
+                return Err(self.no_place(reason).await);
+            }
+        };
+        self.started_at_ms = now_ms();
         let Some((limit_ms, bound)) = attempt_bound(&self.input.policy, self.deadline_ms, now_ms()) else {
             let (task, attempt) = (&self.input.task.0, self.progress.attempt);
             let failure = timed_out(task, attempt, &self.input.policy, Timeout::ScheduleToClose);
             return Err(self.failed(failure, None));
         };
-        // Tried again later than it should have been: a place that is free by now comes too late.
-        if self.progress.skipped > 0 && self.may_still_wait_ms() == Some(0) {
+        // A place that is free by now may come too late.
+        if (waits || self.progress.skipped > 0) && self.may_still_wait_ms() == Some(0) {
             return Err(self.waited_too_long());
         }
         let places = match take_all(self.tools.slots.as_ref(), &self.input.slots).await {
@@ -158,6 +179,20 @@ impl Attempt {
         };
         self.progress.skipped += 1;
         self.again("NO_PLACE", reason, wait).await
+    }
+
+    /// The run is to give the task to the plugin's queue.
+    fn not_here(mut self, reason: NoPlace) -> ActivityError {
+        // This one did not begin, and those that did not are not counted there.
+        self.progress.attempt -= 1;
+        self.progress.skipped = 0;
+        let details = NotHere { served: reason == NoPlace::Full, progress: self.progress };
+        let failed = ApplicationFailure::builder("this process cannot do the task now".to_owned())
+            .type_name(NOT_HERE.to_owned())
+            .non_retryable(true)
+            .details(temporalio_common::error::FailurePayloads::from(details))
+            .build();
+        ActivityError::application(failed)
     }
 
     /// What an attempt and whoever watches it tell each other.

@@ -19,6 +19,7 @@ mod activity;
 mod caller;
 mod connect;
 mod driver;
+mod eager;
 mod engine;
 mod error;
 mod health;

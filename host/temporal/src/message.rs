@@ -120,6 +120,27 @@ pub(crate) struct TaskInput {
     pub(crate) seed: u64,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) slots: Vec<Slot>,
+    /// What came of it before, of a task that is given to a queue a second time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) before: Option<Before>,
+}
+
+/// A task's time on the queue of its run.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Before {
+    /// How long it was there, in milliseconds.
+    pub(crate) waited_ms: u64,
+    /// The attempts that began there.
+    pub(crate) progress: Progress,
+}
+
+/// The details of a task that did not begin, because the process that got it cannot do it now.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct NotHere {
+    /// It has the plugin.
+    pub(crate) served: bool,
+    /// The attempts that began.
+    pub(crate) progress: Progress,
 }
 
 /// The answer of a task's activity.

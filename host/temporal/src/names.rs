@@ -9,6 +9,8 @@ const _: () = assert!(BEHAVIOUR_VERSION == 2, "the workflow type names the behav
 
 /// The activity that runs an attempt of a task.
 pub(crate) const TASK: &str = "compozy.task";
+/// The failure of a task that did not begin, because the process that got it cannot do it now.
+pub(crate) const NOT_HERE: &str = "NOT_HERE";
 /// The local activity that finds the definition of a child workflow.
 pub(crate) const FIND_WORKFLOW: &str = "compozy.find_workflow";
 /// The local activity that says how a child ended.

@@ -31,6 +31,7 @@ pub async fn replay(history: &[u8], project: &str, blobs: Arc<dyn BlobStore>) ->
         project: project.to_owned(),
         lost_after: Duration::from_secs(10),
         history_events: crate::limits::HISTORY_EVENTS_DUE,
+        places: Arc::default(),
     });
     let options = WorkflowReplayerOptions::new()
         .register_workflow_with_factory(move || Run::new(Arc::clone(&shared)))

@@ -3,6 +3,7 @@
 
 use std::cell::RefCell;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use compozy_engine::attempt::timed_out;
@@ -21,16 +22,18 @@ use temporalio_sdk::{
     SignalWorkflowOptions, WorkflowCancellationToken, WorkflowContext,
 };
 
+use crate::eager::KEPT_MAX;
 use crate::limits::{BACKSTOP, DELIVER_TRY, LOCAL_TRY, LOST_RETRY};
 use crate::message::{
-    ControlMessage, Deliver, Delivered, Ending, FindWorkflow, FoundWorkflow, Progress, StartInput, TaskFailed,
-    TaskInput, TaskOutput,
+    Before, ControlMessage, Deliver, Delivered, Ending, FindWorkflow, FoundWorkflow, NotHere, Progress, StartInput,
+    TaskFailed, TaskInput, TaskOutput,
 };
 use crate::names::{
-    ATTRIBUTE_DEFINITION, ATTRIBUTE_STATUS, ATTRIBUTE_WORKFLOW, DELIVER, ENDING, FIND_WORKFLOW, TASK, tool_queue,
+    ATTRIBUTE_DEFINITION, ATTRIBUTE_STATUS, ATTRIBUTE_WORKFLOW, DELIVER, ENDING, FIND_WORKFLOW, NOT_HERE, TASK,
+    tool_queue,
 };
 use crate::pending::{Awaited, ChildLink, ChildPhase, Done, TaskResult};
-use crate::workflow::{Machine, Run};
+use crate::workflow::{Machine, Run, Shared, now_ms};
 
 /// The activity that runs an attempt.
 pub(crate) struct TaskActivity;
@@ -118,49 +121,39 @@ impl Machine {
             let pin = driver.pins.get(&tool.plugin).cloned();
             (driver.execution.clone(), driver.state.seed, pin, driver.priority(dispatch.priority))
         });
-        let (project, lost_after) = self.ctx.state(|run| (run.shared.project.clone(), run.shared.lost_after));
-        let token = WorkflowCancellationToken::new();
         let summary = match &tool.action {
             Some(action) => format!("{task}: {}.{action}", tool.plugin),
             None => format!("{task}: {}", tool.plugin),
         };
-        // Fairness between workflows, as in the embedded engine; a server without it looks at the priority alone.
-        let priority =
-            Priority::builder().priority_key(u32::from(priority)).fairness_key(self.input.workflow.clone()).build();
-        let start_to_close = Duration::from_millis(policy.start_to_close_ms).saturating_add(BACKSTOP);
-        let timeouts = match policy.schedule_to_close_ms {
-            Some(bound) => ActivityCloseTimeouts::ScheduleAndStartToClose {
-                schedule_to_close: Duration::from_millis(bound.max(1)),
-                start_to_close,
+        let shared = self.ctx.state(|run| Arc::clone(&run.shared));
+        let kept = self.kept < KEPT_MAX && shared.places.keeps(&tool.plugin);
+        self.kept += usize::from(kept);
+        let token = WorkflowCancellationToken::new();
+        let start = TaskStart {
+            ctx: self.ctx.clone(),
+            shared,
+            call: TaskInput {
+                execution,
+                task: task.clone(),
+                tool,
+                pin,
+                input,
+                policy: policy.clone(),
+                seed,
+                slots: dispatch.slots,
+                before: None,
             },
-            None => ActivityCloseTimeouts::StartToClose(start_to_close),
+            token: token.clone(),
+            summary,
+            // Fairness between workflows, as in the embedded engine; a server without it looks at the priority alone.
+            priority: Priority::builder()
+                .priority_key(u32::from(priority))
+                .fairness_key(self.input.workflow.clone())
+                .build(),
         };
-        let options = ActivityOptions::with_close_timeouts(timeouts)
-            .activity_id(task.0.clone())
-            .task_queue(tool_queue(&project, &tool.plugin))
-            .maybe_schedule_to_start_timeout(
-                policy.schedule_to_start_ms.map(|bound| Duration::from_millis(bound.max(1))),
-            )
-            .heartbeat_timeout(lost_after)
-            .cancellation_type(ActivityCancellationType::WaitCancellationCompleted)
-            .cancellation_token(token.clone())
-            .retry_policy(always())
-            .summary(summary)
-            .priority(priority)
-            .build();
-        let call = TaskInput {
-            execution,
-            task: task.clone(),
-            tool,
-            pin,
-            input,
-            policy: policy.clone(),
-            seed,
-            slots: dispatch.slots,
-        };
-        let (ctx, key) = (self.ctx.clone(), task.clone());
+        let key = task.clone();
         let future = Box::pin(async move {
-            let result = ctx.execute_activity(TaskActivity, call, options).await;
+            let result = start.run(kept).await;
             Done::Task { task: key, policy, result: Box::new(result) }
         });
         self.pending.add(Awaited::Task(task), token, future);
@@ -228,6 +221,74 @@ impl Machine {
 
 fn detached(token: &WorkflowCancellationToken) -> SignalWorkflowOptions {
     SignalWorkflowOptions::builder().cancellation_token(token.clone()).build()
+}
+
+/// A task on its way to those who can do it.
+struct TaskStart {
+    ctx: WorkflowContext<Run>,
+    shared: Arc<Shared>,
+    call: TaskInput,
+    token: WorkflowCancellationToken,
+    summary: String,
+    priority: Priority,
+}
+
+impl TaskStart {
+    /// `kept`: this process has the plugin, and a place for the task.
+    async fn run(mut self, kept: bool) -> TaskResult {
+        if kept {
+            let begun_ms = now_ms(&self.ctx);
+            let result = self.ctx.execute_activity(TaskActivity, self.call.clone(), self.options(None)).await;
+            let Some(NotHere { served, progress }) = result.as_ref().err().and_then(not_here) else { return result };
+            if !served && !self.ctx.is_replaying() {
+                self.shared.places.was_misled();
+            }
+            let waited_ms = now_ms(&self.ctx).saturating_sub(begun_ms);
+            self.call.before = Some(Before { waited_ms, progress });
+        }
+        let queue = tool_queue(&self.shared.project, &self.call.tool.plugin);
+        let options = self.options(Some(queue));
+        self.ctx.execute_activity(TaskActivity, self.call, options).await
+    }
+
+    /// Without a queue it is that of the run.
+    fn options(&self, queue: Option<String>) -> ActivityOptions {
+        let (policy, before) = (&self.call.policy, self.call.before.as_ref());
+        let left = |bound_ms: u64| {
+            let waited_ms = before.map_or(0, |before| before.waited_ms);
+            Duration::from_millis(bound_ms.saturating_sub(waited_ms).max(1))
+        };
+        let start_to_close = Duration::from_millis(policy.start_to_close_ms).saturating_add(BACKSTOP);
+        let timeouts = match policy.schedule_to_close_ms {
+            Some(bound_ms) => {
+                ActivityCloseTimeouts::ScheduleAndStartToClose { schedule_to_close: left(bound_ms), start_to_close }
+            }
+            None => ActivityCloseTimeouts::StartToClose(start_to_close),
+        };
+        // It has begun where an attempt has.
+        let begun = before.is_some_and(|before| before.progress.attempt > 0);
+        ActivityOptions::with_close_timeouts(timeouts)
+            .activity_id(self.call.task.0.clone())
+            .maybe_task_queue(queue)
+            .maybe_schedule_to_start_timeout(policy.schedule_to_start_ms.filter(|_| !begun).map(left))
+            .heartbeat_timeout(self.shared.lost_after)
+            .cancellation_type(ActivityCancellationType::WaitCancellationCompleted)
+            .cancellation_token(self.token.clone())
+            .retry_policy(always())
+            .summary(self.summary.clone())
+            .priority(self.priority.clone())
+            .build()
+    }
+}
+
+/// What whoever got a task says of it, when he cannot do it.
+fn not_here(error: &ActivityExecutionError) -> Option<NotHere> {
+    let ActivityExecutionError::Failed(failed) = error else { return None };
+    let Some(IncomingError::Application(application)) = failed.cause() else { return None };
+    if application.type_name() != Some(NOT_HERE) {
+        return None;
+    }
+    application.details().ok().flatten()
 }
 
 struct ChildStart {

@@ -18,6 +18,7 @@ use tokio::sync::{broadcast, oneshot, watch};
 use crate::activity::Tools;
 use crate::caller::Caller;
 use crate::connect::ConnectError;
+use crate::eager::{KEPT_MAX, Places};
 use crate::names::{tool_queue, workflow_queue};
 use crate::options::{Role, TemporalOptions};
 use crate::outside::World;
@@ -68,23 +69,26 @@ impl Workers {
             dead: watch::Sender::new(false),
             trouble: Arc::default(),
         };
+        let plugins = plugins(options)?;
+        let tools = Tools {
+            executor: Arc::clone(&options.executor),
+            vault: Arc::clone(caller.vault()),
+            guests: options.guests.clone().unwrap_or_else(tokio::runtime::Handle::current),
+            slots: Arc::clone(&options.slots),
+            notices: notices.clone(),
+            running: Arc::clone(running),
+            heartbeat_every: options.heartbeat_every,
+            over: workers.over.subscribe(),
+            places: Arc::new(Places::new(plugins.clone())),
+            kept: false,
+        };
         let mut queues = Vec::new();
         if options.roles.contains(&Role::WorkflowWorker) {
-            queues.push(("workflow-worker", vec![workflow_options(options, caller)?]));
+            queues.push(("workflow-worker", vec![workflow_options(options, caller, &tools)?]));
         }
-        if options.roles.contains(&Role::ToolWorker) && !options.plugins.is_empty() {
-            let tools = Tools {
-                executor: Arc::clone(&options.executor),
-                vault: Arc::clone(caller.vault()),
-                guests: options.guests.clone().unwrap_or_else(tokio::runtime::Handle::current),
-                slots: Arc::clone(&options.slots),
-                notices: notices.clone(),
-                running: Arc::clone(running),
-                heartbeat_every: options.heartbeat_every,
-                over: workers.over.subscribe(),
-            };
-            let each = options.plugins.iter().map(|plugin| tool_options(options, plugin, &tools));
-            queues.push(("tool-worker", each.collect::<Result<_, _>>()?));
+        if !plugins.is_empty() {
+            let each = plugins.iter().map(|(plugin, places)| tool_options(options, plugin, *places, &tools));
+            queues.push(("tool-worker", each.collect()));
         }
         for (name, each) in queues {
             if let Err(error) = workers.begin(name, client.clone(), each).await {
@@ -157,13 +161,34 @@ fn failed(queue: &str, reason: &dyn std::fmt::Display) -> ConnectError {
     ConnectError::Worker { queue: queue.to_owned(), reason: reason.to_string() }
 }
 
-fn workflow_options(options: &TemporalOptions, caller: &Arc<Caller>) -> Result<WorkerOptions, ConnectError> {
+/// The plugins that this process runs tasks of, and how many of each at once.
+fn plugins(options: &TemporalOptions) -> Result<Vec<(String, usize)>, ConnectError> {
+    if !options.roles.contains(&Role::ToolWorker) {
+        return Ok(Vec::new());
+    }
+    let places = |plugin: &String| {
+        let places = options.concurrency.get(plugin).copied().unwrap_or(CONCURRENCY_DEFAULT);
+        if (1..=CONCURRENCY_MAX).contains(&places) {
+            return Ok((plugin.clone(), places));
+        }
+        let reason = format!("its concurrency is {places}, 1 to {CONCURRENCY_MAX} attempts at once are allowed");
+        Err(failed(&tool_queue(&options.project, plugin), &reason))
+    };
+    options.plugins.iter().map(places).collect()
+}
+
+fn workflow_options(
+    options: &TemporalOptions,
+    caller: &Arc<Caller>,
+    tools: &Tools,
+) -> Result<WorkerOptions, ConnectError> {
     let queue = workflow_queue(&options.project);
     let shared = Arc::new(Shared {
         vault: Arc::clone(caller.vault()),
         project: options.project.clone(),
         lost_after: options.lost_after,
         history_events: options.history_events,
+        places: Arc::clone(&tools.places),
     });
     let world = World { caller: Arc::clone(caller), workflows: Arc::clone(&options.workflows) };
     let tuner = tuner(WORKFLOW_TASKS, CONCURRENCY_DEFAULT);
@@ -171,29 +196,27 @@ fn workflow_options(options: &TemporalOptions, caller: &Arc<Caller>) -> Result<W
         .max_cached_workflows(options.cached_runs)
         .workflow_task_poller_behavior(PollerBehavior::SimpleMaximum(POLLERS))
         .activity_task_poller_behavior(PollerBehavior::SimpleMaximum(1))
+        .max_eager_activity_reservations_per_workflow_task(KEPT_MAX)
+        .max_heartbeat_throttle_interval(options.heartbeat_every)
+        .default_heartbeat_throttle_interval(options.heartbeat_every)
         .tuner(tuner)
         .register_activities(world)
+        .register_activities(Tools { kept: true, ..tools.clone() })
         .register_workflow_with_factory(move || Run::new(Arc::clone(&shared)))
         .map_err(|error| failed(&queue, &error))?;
     Ok(builder.build())
 }
 
-fn tool_options(options: &TemporalOptions, plugin: &str, tools: &Tools) -> Result<WorkerOptions, ConnectError> {
-    let queue = tool_queue(&options.project, plugin);
-    let slots = options.concurrency.get(plugin).copied().unwrap_or(CONCURRENCY_DEFAULT);
-    if !(1..=CONCURRENCY_MAX).contains(&slots) {
-        let reason = format!("its concurrency is {slots}, 1 to {CONCURRENCY_MAX} attempts at once are allowed");
-        return Err(failed(&queue, &reason));
-    }
-    let tuner = tuner(WORKFLOW_TASKS, slots);
-    Ok(WorkerOptions::new(queue)
+fn tool_options(options: &TemporalOptions, plugin: &str, places: usize, tools: &Tools) -> WorkerOptions {
+    let tuner = tuner(WORKFLOW_TASKS, places);
+    WorkerOptions::new(tool_queue(&options.project, plugin))
         .max_cached_workflows(0)
         .activity_task_poller_behavior(PollerBehavior::SimpleMaximum(POLLERS))
         .max_heartbeat_throttle_interval(options.heartbeat_every)
         .default_heartbeat_throttle_interval(options.heartbeat_every)
         .tuner(tuner)
         .register_activities(tools.clone())
-        .build())
+        .build()
 }
 
 fn tuner(workflow_tasks: usize, activities: usize) -> TunerHolder {

@@ -17,6 +17,7 @@ use temporalio_sdk::{
 use temporalio_workflow::{workflow, workflow_methods};
 
 use crate::driver::Driver;
+use crate::eager::Places;
 use crate::limits::{JOURNAL_PAGE_BYTES_MAX, JOURNAL_PAGE_MAX, TASKS_SHOWN_MAX};
 use crate::message::{Carry, ControlMessage, Ending, GraceQuestion, JournalQuestion, StartInput};
 use crate::names::{ATTRIBUTE_STATUS, WORKFLOW_TYPE};
@@ -32,6 +33,8 @@ pub(crate) struct Shared {
     pub(crate) lost_after: Duration,
     /// Events of a history after which a run goes on in a new one.
     pub(crate) history_events: u32,
+    /// What this process does itself.
+    pub(crate) places: Arc<Places>,
 }
 
 /// A run on a worker.
@@ -75,6 +78,7 @@ impl Run {
             deferred: VecDeque::new(),
             bytes: 0,
             known_bytes: 0,
+            kept: 0,
         };
         machine.run().await
     }
@@ -133,6 +137,8 @@ pub(crate) struct Machine {
     pub(crate) bytes: u64,
     /// Bytes of the events before this history.
     pub(crate) known_bytes: u64,
+    /// Tasks that were kept for this process since something last happened.
+    pub(crate) kept: usize,
 }
 
 impl Machine {
@@ -195,8 +201,7 @@ impl Machine {
 
     /// Milliseconds since 1970, as Temporal's history has them.
     pub(crate) fn now_ms(&self) -> u64 {
-        let since = self.ctx.workflow_time().and_then(|time| time.duration_since(UNIX_EPOCH).ok());
-        since.map_or(0, |since| u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
+        now_ms(&self.ctx)
     }
 
     pub(crate) fn driver<R>(&self, look: impl FnOnce(&Driver) -> R) -> R {
@@ -320,6 +325,7 @@ impl Machine {
                 }
             }
         };
+        self.kept = 0;
         let vault = self.vault();
         let now_ms = self.now_ms();
         match happened {
@@ -441,6 +447,12 @@ impl Machine {
         self.ctx.force_task_fail(error);
         WorkflowTermination::Evicted
     }
+}
+
+/// Milliseconds since 1970, as Temporal's history has them.
+pub(crate) fn now_ms(ctx: &WorkflowContext<Run>) -> u64 {
+    let since = ctx.workflow_time().and_then(|time| time.duration_since(UNIX_EPOCH).ok());
+    since.map_or(0, |since| u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
 }
 
 enum Happened {

@@ -120,7 +120,7 @@ impl Hot {
 
 /// Plans by the row of their definition, and pins by theirs.
 pub(super) struct Plans {
-    plans: Cache<i64, Arc<Plan>>,
+    by_row: Cache<i64, Arc<Plan>>,
     pins: Cache<i64, Arc<Pins>>,
     /// By the address of the definition, which keeps it.
     rows: Cache<usize, (Arc<Definition>, Rows)>,
@@ -136,8 +136,8 @@ pub(super) struct Rows {
 impl Plans {
     pub(super) fn new() -> Self {
         let cached = limits::CACHED_DEFINITIONS_MAX;
-        let (plans, pins) = (Cache::new(cached, u64::MAX), Cache::new(cached, u64::MAX));
-        Self { plans, pins, rows: Cache::new(cached, u64::MAX) }
+        let (by_row, pins) = (Cache::new(cached, u64::MAX), Cache::new(cached, u64::MAX));
+        Self { by_row, pins, rows: Cache::new(cached, u64::MAX) }
     }
 
     pub(super) fn pins(&mut self, conn: &Connection, row: Option<i64>) -> Result<Arc<Pins>, Fault> {
@@ -155,7 +155,7 @@ impl Plans {
     }
 
     fn get(&mut self, conn: &Connection, row: i64) -> Result<Arc<Plan>, Fault> {
-        if let Some(known) = self.plans.get(row) {
+        if let Some(known) = self.by_row.get(row) {
             return Ok(known);
         }
         let (digest, body): (String, String) = conn
@@ -170,7 +170,7 @@ impl Plans {
             )));
         }
         let plan = Arc::new(plan);
-        self.plans.put(row, Arc::clone(&plan), 1);
+        self.by_row.put(row, Arc::clone(&plan), 1);
         Ok(plan)
     }
 }

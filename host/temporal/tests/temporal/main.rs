@@ -2,6 +2,7 @@
 #[allow(dead_code, reason = "shared with the tests of the embedded engine")]
 #[path = "../../../engine/tests/engine/script.rs"]
 mod common;
+mod eager;
 mod faults;
 mod history;
 mod kept;

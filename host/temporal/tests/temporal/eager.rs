@@ -1,0 +1,97 @@
+//! Tasks that a process does for the runs that it drives: the same as those of the plugin's queue, also when it dies.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use compozy_engine::port::Engine as _;
+use compozy_interpreter::Status;
+use compozy_temporal::Role;
+use serde_json::json;
+
+use crate::common::{Script, linear, plan, request, with_policy};
+use crate::support::{PATIENCE, Site, until, wait};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_process_keeps_the_tasks_of_its_runs_on_temporal() {
+    let site = Site::shared(Script::echo()).await;
+    let engine = site.engine().await;
+    let (id, outcome) = engine.run(request(&linear(2)), PATIENCE).await.unwrap();
+    assert_eq!(outcome.unwrap().status, Status::Success);
+    let history = String::from_utf8(engine.history(&id).await.unwrap()).unwrap();
+    assert!(!history.contains("/tools/test"), "no task went to the plugin's queue");
+    engine.stop(PATIENCE).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_task_that_a_process_kept_and_did_not_end_goes_to_the_plugins_queue_on_temporal() {
+    let calls = Arc::new(AtomicU32::new(0));
+    let called = Arc::clone(&calls);
+    let script = Script::new(move |call| {
+        let first = called.fetch_add(1, Ordering::SeqCst) == 0;
+        async move {
+            if first {
+                std::future::pending::<()>().await;
+            }
+            crate::common::report(Ok(json!(call.attempt)))
+        }
+    });
+    let site = Site::shared(script).await;
+    let api = site.role(&[Role::Api]).await;
+    let options = {
+        let mut options = site.options.clone();
+        options.roles = [Role::WorkflowWorker, Role::ToolWorker].into();
+        options
+    };
+    let doomed = std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+        let engine = runtime.block_on(compozy_temporal::TemporalEngine::open(options)).unwrap();
+        (runtime, engine)
+    });
+    let (runtime, engine) = doomed.join().unwrap();
+    let id = api.start(request(&with_policy("{retry_policy: {maximum_attempts: 1}}"))).await.unwrap();
+    until("the attempt has begun", || async { calls.load(Ordering::SeqCst) == 1 }).await;
+    engine.abandon();
+    runtime.shutdown_background();
+    // Whoever drives the run now does not have the plugin, and gets the task nevertheless.
+    let workflows = site.role(&[Role::WorkflowWorker]).await;
+    let tools = site.role(&[Role::ToolWorker]).await;
+    let execution = wait(&api, &id).await;
+    assert_eq!(execution.state.status, Status::Success, "{:?}", execution.state.failure);
+    assert_eq!(execution.state.tasks[0].output, Some(json!(2)), "the attempts are counted on");
+    assert_eq!(execution.attempts["t"].attempts, 2, "both attempts are shown");
+    let history = String::from_utf8(api.history(&id).await.unwrap()).unwrap();
+    assert!(history.contains("NOT_HERE") && history.contains("/tools/test"), "it was kept, and then handed on");
+    for engine in [tools, workflows, api] {
+        engine.stop(PATIENCE).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn kept_tasks_and_those_of_the_queue_share_the_places_of_the_plugin_on_temporal() {
+    let (now, most) = (Arc::new(AtomicU32::new(0)), Arc::new(AtomicU32::new(0)));
+    let (running, peak) = (Arc::clone(&now), Arc::clone(&most));
+    let script = Script::new(move |call| {
+        let (running, peak) = (Arc::clone(&running), Arc::clone(&peak));
+        async move {
+            peak.fetch_max(running.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
+            tokio::time::sleep(Duration::from_millis(700)).await;
+            running.fetch_sub(1, Ordering::SeqCst);
+            crate::common::report(Ok(json!(call.task)))
+        }
+    });
+    let site = Site::shared(script).await;
+    let engine = site.with(|options| options.concurrency = BTreeMap::from([("test".to_owned(), 6)])).await;
+    let items: Vec<String> = (0..20).map(|n| n.to_string()).collect();
+    let many = plan(&format!(
+        "tasks:\n  - {{id: all, type: collection, max_workers: 20, items: [{}], task: {{id: t, tool: tool}}}}\n",
+        items.join(", ")
+    ));
+    let (id, outcome) = engine.run(request(&many), PATIENCE).await.unwrap();
+    assert_eq!(outcome.unwrap().status, Status::Success);
+    assert_eq!(most.load(Ordering::SeqCst), 6);
+    let history = String::from_utf8(engine.history(&id).await.unwrap()).unwrap();
+    assert!(history.contains("/tools/test"), "those that found no place went to the queue");
+    engine.stop(PATIENCE).await;
+}
