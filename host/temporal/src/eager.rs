@@ -5,7 +5,7 @@
 //! the workflow task (an eager activity), without a way through a queue. Whoever gets such a task and cannot do it now
 //! says so at once, and the run gives it to the plugin's queue.
 //!
-//! Only the name of a queue depends on this, which no replay compares.
+//! Only the name of a queue depends on this, which no replay compares: a replay in another process may choose otherwise.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};

@@ -234,19 +234,19 @@ struct TaskStart {
 }
 
 impl TaskStart {
-    /// `kept`: this process has the plugin, and a place for the task.
+    /// `kept`: this process has the plugin, and a place for the task. A replay elsewhere may say otherwise, so nothing but
+    /// the queue may depend on it.
     async fn run(mut self, kept: bool) -> TaskResult {
-        if kept {
-            let begun_ms = now_ms(&self.ctx);
-            let result = self.ctx.execute_activity(TaskActivity, self.call.clone(), self.options(None)).await;
-            let Some(NotHere { served, progress }) = result.as_ref().err().and_then(not_here) else { return result };
-            if !served && !self.ctx.is_replaying() {
-                self.shared.places.was_misled();
-            }
-            let waited_ms = now_ms(&self.ctx).saturating_sub(begun_ms);
-            self.call.before = Some(Before { waited_ms, progress });
-        }
+        let begun_ms = now_ms(&self.ctx);
         let queue = tool_queue(&self.shared.project, &self.call.tool.plugin);
+        let options = self.options((!kept).then(|| queue.clone()));
+        let result = self.ctx.execute_activity(TaskActivity, self.call.clone(), options).await;
+        let Some(NotHere { served, progress }) = result.as_ref().err().and_then(not_here) else { return result };
+        if !served && !self.ctx.is_replaying() {
+            self.shared.places.was_misled();
+        }
+        let waited_ms = now_ms(&self.ctx).saturating_sub(begun_ms);
+        self.call.before = Some(Before { waited_ms, progress });
         let options = self.options(Some(queue));
         self.ctx.execute_activity(TaskActivity, self.call, options).await
     }
