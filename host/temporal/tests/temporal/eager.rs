@@ -1,9 +1,7 @@
 //! Tasks that a process does for the runs that it drives: the same as those of the plugin's queue, also when it dies.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::Duration;
+use std::sync::atomic::Ordering;
 
 use compozy_engine::port::Engine as _;
 use compozy_interpreter::Status;
@@ -11,7 +9,7 @@ use compozy_temporal::Role;
 use serde_json::json;
 
 use crate::common::{Script, linear, plan, request, with_policy};
-use crate::support::{PATIENCE, Site, until, wait};
+use crate::support::{Doomed, PATIENCE, Site, counted, first_hangs, until, wait};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_process_keeps_the_tasks_of_its_runs_on_temporal() {
@@ -26,34 +24,13 @@ async fn a_process_keeps_the_tasks_of_its_runs_on_temporal() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_task_that_a_process_kept_and_did_not_end_goes_to_the_plugins_queue_on_temporal() {
-    let calls = Arc::new(AtomicU32::new(0));
-    let called = Arc::clone(&calls);
-    let script = Script::new(move |call| {
-        let first = called.fetch_add(1, Ordering::SeqCst) == 0;
-        async move {
-            if first {
-                std::future::pending::<()>().await;
-            }
-            crate::common::report(Ok(json!(call.attempt)))
-        }
-    });
+    let (script, calls) = first_hangs();
     let site = Site::shared(script).await;
     let api = site.role(&[Role::Api]).await;
-    let options = {
-        let mut options = site.options.clone();
-        options.roles = [Role::WorkflowWorker, Role::ToolWorker].into();
-        options
-    };
-    let doomed = std::thread::spawn(move || {
-        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
-        let engine = runtime.block_on(compozy_temporal::TemporalEngine::open(options)).unwrap();
-        (runtime, engine)
-    });
-    let (runtime, engine) = doomed.join().unwrap();
+    let doomed = Doomed::begin(&site, &[Role::WorkflowWorker, Role::ToolWorker]);
     let id = api.start(request(&with_policy("{retry_policy: {maximum_attempts: 1}}"))).await.unwrap();
     until("the attempt has begun", || async { calls.load(Ordering::SeqCst) == 1 }).await;
-    engine.abandon();
-    runtime.shutdown_background();
+    doomed.die();
     // Whoever drives the run now does not have the plugin, and gets the task nevertheless.
     let workflows = site.role(&[Role::WorkflowWorker]).await;
     let tools = site.role(&[Role::ToolWorker]).await;
@@ -70,17 +47,7 @@ async fn a_task_that_a_process_kept_and_did_not_end_goes_to_the_plugins_queue_on
 
 #[tokio::test(flavor = "multi_thread")]
 async fn kept_tasks_and_those_of_the_queue_share_the_places_of_the_plugin_on_temporal() {
-    let (now, most) = (Arc::new(AtomicU32::new(0)), Arc::new(AtomicU32::new(0)));
-    let (running, peak) = (Arc::clone(&now), Arc::clone(&most));
-    let script = Script::new(move |call| {
-        let (running, peak) = (Arc::clone(&running), Arc::clone(&peak));
-        async move {
-            peak.fetch_max(running.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
-            tokio::time::sleep(Duration::from_millis(700)).await;
-            running.fetch_sub(1, Ordering::SeqCst);
-            crate::common::report(Ok(json!(call.task)))
-        }
-    });
+    let (script, most) = counted();
     let site = Site::shared(script).await;
     let engine = site.with(|options| options.concurrency = BTreeMap::from([("test".to_owned(), 6)])).await;
     let items: Vec<String> = (0..20).map(|n| n.to_string()).collect();

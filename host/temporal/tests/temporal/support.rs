@@ -2,12 +2,15 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use compozy_engine::blob_store::FileBlobs;
 use compozy_engine::port::{Engine, Execution, ExecutionId, TaskExecutor};
 use compozy_temporal::{Address, Role, TemporalEngine, TemporalOptions};
+use serde_json::json;
+
+use crate::common::{Script, report};
 
 /// Nothing here takes nearly as long.
 pub(crate) const PATIENCE: Duration = Duration::from_mins(2);
@@ -56,6 +59,64 @@ impl Site {
         change(&mut options);
         TemporalEngine::open(options).await.expect("the engine opens")
     }
+}
+
+/// An engine in a runtime of its own, which can end as a process would.
+pub(crate) struct Doomed {
+    runtime: tokio::runtime::Runtime,
+    engine: TemporalEngine,
+}
+
+impl Doomed {
+    /// With these roles.
+    pub(crate) fn begin(site: &Site, roles: &[Role]) -> Self {
+        let options = TemporalOptions { roles: roles.iter().copied().collect(), ..site.options.clone() };
+        let begun = std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
+            let runtime = runtime.expect("a runtime");
+            let engine = runtime.block_on(TemporalEngine::open(options)).expect("the engine opens");
+            Self { runtime, engine }
+        });
+        begun.join().expect("it began")
+    }
+
+    /// Without a word to the server.
+    pub(crate) fn die(self) {
+        self.engine.abandon();
+        self.runtime.shutdown_background();
+    }
+}
+
+/// Tasks of 700 ms, and the most of them that ran at once.
+pub(crate) fn counted() -> (Arc<Script>, Arc<AtomicU32>) {
+    let (now, most) = (Arc::new(AtomicU32::new(0)), Arc::new(AtomicU32::new(0)));
+    let peak = Arc::clone(&most);
+    let script = Script::new(move |call| {
+        let (running, peak) = (Arc::clone(&now), Arc::clone(&peak));
+        async move {
+            peak.fetch_max(running.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
+            tokio::time::sleep(Duration::from_millis(700)).await;
+            running.fetch_sub(1, Ordering::SeqCst);
+            report(Ok(json!(call.task)))
+        }
+    });
+    (script, most)
+}
+
+/// A task whose first attempt never ends and whose next one answers its number, and how many began.
+pub(crate) fn first_hangs() -> (Arc<Script>, Arc<AtomicU32>) {
+    let calls = Arc::new(AtomicU32::new(0));
+    let called = Arc::clone(&calls);
+    let script = Script::new(move |call| {
+        let first = called.fetch_add(1, Ordering::SeqCst) == 0;
+        async move {
+            if first {
+                std::future::pending::<()>().await;
+            }
+            report(Ok(json!(call.attempt)))
+        }
+    });
+    (script, calls)
 }
 
 /// The end of a run.

@@ -11,7 +11,7 @@ use compozy_temporal::Role;
 use serde_json::json;
 
 use crate::common::{Drops, Script, linear, plan, request, with_policy};
-use crate::support::{PATIENCE, Site, until, wait};
+use crate::support::{Doomed, PATIENCE, Site, counted, first_hangs, until, wait};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn each_role_can_be_a_process_of_its_own_on_temporal() {
@@ -40,35 +40,13 @@ async fn each_role_can_be_a_process_of_its_own_on_temporal() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_task_whose_worker_dies_is_begun_again_elsewhere_and_does_not_count_as_failed_on_temporal() {
-    let calls = Arc::new(AtomicU32::new(0));
-    let called = Arc::clone(&calls);
-    let script = Script::new(move |call| {
-        let first = called.fetch_add(1, Ordering::SeqCst) == 0;
-        async move {
-            if first {
-                std::future::pending::<()>().await;
-            }
-            crate::common::report(Ok(json!(call.attempt)))
-        }
-    });
+    let (script, calls) = first_hangs();
     let site = Site::shared(script).await;
     let api = site.role(&[Role::Api, Role::WorkflowWorker]).await;
-    // Its own runtime, which is ended as a process would be: without a word to the server.
-    let options = {
-        let mut options = site.options.clone();
-        options.roles = [Role::ToolWorker].into();
-        options
-    };
-    let doomed = std::thread::spawn(move || {
-        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
-        let engine = runtime.block_on(compozy_temporal::TemporalEngine::open(options)).unwrap();
-        (runtime, engine)
-    });
-    let (runtime, engine) = doomed.join().unwrap();
+    let doomed = Doomed::begin(&site, &[Role::ToolWorker]);
     let id = api.start(request(&with_policy("{retry_policy: {maximum_attempts: 1}}"))).await.unwrap();
     until("the attempt has begun", || async { calls.load(Ordering::SeqCst) == 1 }).await;
-    engine.abandon();
-    runtime.shutdown_background();
+    doomed.die();
     let tools = site.role(&[Role::ToolWorker]).await;
     let execution = wait(&api, &id).await;
     assert_eq!(execution.state.status, Status::Success, "{:?}", execution.state.failure);
@@ -108,17 +86,7 @@ async fn a_worker_that_stops_lets_attempts_end_and_hands_on_the_others_on_tempor
 
 #[tokio::test(flavor = "multi_thread")]
 async fn no_more_attempts_of_a_plugin_run_at_once_than_its_worker_may_on_temporal() {
-    let (now, most) = (Arc::new(AtomicU32::new(0)), Arc::new(AtomicU32::new(0)));
-    let (running, peak) = (Arc::clone(&now), Arc::clone(&most));
-    let script = Script::new(move |call| {
-        let (running, peak) = (Arc::clone(&running), Arc::clone(&peak));
-        async move {
-            peak.fetch_max(running.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
-            tokio::time::sleep(Duration::from_millis(700)).await;
-            running.fetch_sub(1, Ordering::SeqCst);
-            crate::common::report(Ok(json!(call.task)))
-        }
-    });
+    let (script, most) = counted();
     let site = Site::shared(script).await;
     let engine = site.with(|options| options.concurrency = BTreeMap::from([("test".to_owned(), 2)])).await;
     let many = plan("tasks:\n  - {id: all, type: collection, items: [1, 2, 3, 4, 5, 6], task: {id: t, tool: tool}}\n");
